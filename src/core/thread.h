@@ -1,0 +1,36 @@
+/* How many threads a kernel may use. OpenMP inside kernels only; a forked child computes single-threaded. */
+#ifndef MX_CORE_THREAD_H
+#define MX_CORE_THREAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The current limit: OMP_NUM_THREADS, the number of cores, or what mx_threads_set said. 1 in a forked child and inside a
+ * parallel region. */
+int mx_threads(void);
+void mx_threads_set(int n); /* n < 1: back to the default. Tells OpenBLAS too. */
+
+/* Threads worth using for `work` units (elements touched, say) when one thread should have at least `grain`. */
+static inline int mx_threads_for(int64_t work, int64_t grain) {
+  int64_t n = work / (grain > 0 ? grain : 1);
+  int t = mx_threads();
+  return n < 1 ? 1 : n < t ? (int)n : t;
+}
+#define MX_GRAIN 16384 /* elements of simple arithmetic that repay waking a thread */
+
+/* Function versions for several instruction sets in one binary, chosen at load. Off under sanitizers, whose start-up
+ * does not survive the resolvers. */
+#if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && !defined(MX_NO_CLONES) && \
+    !defined(__SANITIZE_ADDRESS__) && defined(__linux__)
+#define MX_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define MX_CLONES
+#endif
+#define MX_INLINE static inline __attribute__((always_inline))
+
+/* Interruption: the host (R's glue) installs a check that the core calls between steps of long work, on the thread that
+ * called it. Returns true when the user wants to stop; then functions return MX_ERR_INTERRUPTED. */
+void mx_interrupt_handler(bool (*check)(void));
+bool mx_interrupted(void);
+
+#endif
