@@ -62,8 +62,8 @@ typedef struct mx_param {
 #define MX_ANY (-INFINITY), INFINITY /* a range without bounds */
 
 /* Fills `params` (table's struct, zeroed by the caller) with defaults, then with `attrs`. Keys that begin and end with
- * "__" and those in `ignore` are not parameters and are skipped; other unknown keys are an error that lists the known
- * ones. On failure everything owned is freed. */
+ * "__" are not parameters and are skipped; other unknown keys are an error that lists the known ones. On failure
+ * everything owned is freed. `owner` names the operator or iterator in messages. */
 MX_NODISCARD mx_status mx_params_parse(const mx_param *table, const char *owner, const mx_dict *attrs, void *params,
                                        mx_error *err);
 /* Sets one field from its text; checks kind, range and choices. */
@@ -71,6 +71,9 @@ MX_NODISCARD mx_status mx_param_set(const mx_param *p, const char *owner, const 
                                     mx_error *err);
 const mx_param *mx_param_find(const mx_param *table, const char *name); /* NULL when absent; table may be NULL */
 void mx_params_free(const mx_param *table, void *params); /* frees what the fields own, not the struct */
+
+/* An element "None" of a tuple (slice's begin and end know it). */
+#define MX_TUPLE_NONE INT64_MIN
 
 /* "(2, 3)", "[2,3]", "(2,)", "2", "None" to a shape. */
 MX_NODISCARD mx_status mx_parse_tuple(const char *text, mx_shape *out, mx_error *err);
