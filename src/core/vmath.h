@@ -1,0 +1,67 @@
+/* Branch-free exp, tanh and sigmoid for loops that the compiler vectorizes: short polynomials in float (about 2 ulp,
+ * with the right limits, subnormals, infinities and NaN), the C library in double.
+ *
+ * mx_vexp(x), mx_vtanh(x), mx_vsigmoid(x) choose by the type of x. */
+#ifndef MX_CORE_VMATH_H
+#define MX_CORE_VMATH_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "core/thread.h"
+
+/* 2^n for -126 <= n <= 127, from the bits. */
+MX_INLINE float mx_exp2_int(int32_t n) {
+  int32_t bits = (n + 127) * (1 << 23);
+  float f;
+  memcpy(&f, &bits, sizeof(f));
+  return f;
+}
+
+MX_INLINE float mx_vexp_float(float x) {
+  x = x > 89.0f ? 89.0f : x; /* comparisons let NaN through */
+  x = x < -104.0f ? -104.0f : x;
+  /* Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: x = n ln 2 + r. */
+  const float magic = 0x1.8p23f;
+  float t = x * 0x1.715476p0f + magic;
+  int32_t bits;
+  memcpy(&bits, &t, sizeof(bits));
+  int32_t n = bits - 0x4B400000;
+  float f = t - magic;
+  float r = (x - f * 0.693359375f) + f * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  /* The clamp keeps n in [-150, 128]; two factors reach subnormals and infinity. NaN makes n arbitrary, hence the mask.
+   */
+  n = n < -150 ? -150 : n > 128 ? 128 : n;
+  int32_t half = n >> 1;
+  return p * mx_exp2_int(half) * mx_exp2_int(n - half);
+}
+
+MX_INLINE float mx_vsigmoid_float(float x) { return 1.0f / (1.0f + mx_vexp_float(-x)); }
+
+MX_INLINE float mx_vtanh_float(float x) {
+  float z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  float small = p * z * x + x;
+  float a = fabsf(x), big = 1.0f - 2.0f / (mx_vexp_float(2.0f * a) + 1.0f);
+  return copysignf(a < 0.625f ? small : big, x);
+}
+
+MX_INLINE double mx_vsigmoid_double(double x) { return 1.0 / (1.0 + exp(-x)); }
+
+#define mx_vexp(x) _Generic((x), float : mx_vexp_float, double : exp)(x)
+#define mx_vtanh(x) _Generic((x), float : mx_vtanh_float, double : tanh)(x)
+#define mx_vsigmoid(x) _Generic((x), float : mx_vsigmoid_float, double : mx_vsigmoid_double)(x)
+
+#endif
