@@ -45,18 +45,21 @@ typedef struct mx_param {
 /* Rows of a table; S is the struct, the field has the parameter's name. `initial` NULL means required. */
 #define MX_P_(S, f, kind_, initial_, lo, hi, choices_, doc_) \
   { #f, kind_, offsetof(S, f), initial_, lo, hi, choices_, doc_ }
+/* Through a second macro, so that MX_ANY can stand for lo and hi: (S, f, initial, lo, hi, doc). */
+#define MX_P_RANGE_(kind, ...) MX_P_RANGED_(kind, __VA_ARGS__)
+#define MX_P_RANGED_(kind, S, f, initial, lo, hi, doc) MX_P_(S, f, kind, initial, lo, hi, NULL, doc)
 #define MX_P_BOOL(S, f, initial, doc) MX_P_(S, f, MX_PARAM_BOOL, initial, 0, 1, NULL, doc)
 #define MX_P_OPT_BOOL(S, f, initial, doc) MX_P_(S, f, MX_PARAM_OPT_BOOL, initial, -1, 1, NULL, doc)
-#define MX_P_INT(S, f, initial, lo, hi, doc) MX_P_(S, f, MX_PARAM_INT, initial, lo, hi, NULL, doc)
-#define MX_P_OPT_INT(S, f, initial, lo, hi, doc) MX_P_(S, f, MX_PARAM_OPT_INT, initial, lo, hi, NULL, doc)
-#define MX_P_FLOAT(S, f, initial, lo, hi, doc) MX_P_(S, f, MX_PARAM_FLOAT, initial, lo, hi, NULL, doc)
-#define MX_P_OPT_FLOAT(S, f, initial, lo, hi, doc) MX_P_(S, f, MX_PARAM_OPT_FLOAT, initial, lo, hi, NULL, doc)
+#define MX_P_INT(...) MX_P_RANGE_(MX_PARAM_INT, __VA_ARGS__)
+#define MX_P_OPT_INT(...) MX_P_RANGE_(MX_PARAM_OPT_INT, __VA_ARGS__)
+#define MX_P_FLOAT(...) MX_P_RANGE_(MX_PARAM_FLOAT, __VA_ARGS__)
+#define MX_P_OPT_FLOAT(...) MX_P_RANGE_(MX_PARAM_OPT_FLOAT, __VA_ARGS__)
 #define MX_P_ENUM(S, f, initial, choices, doc) MX_P_(S, f, MX_PARAM_ENUM, initial, 0, 0, choices, doc)
 #define MX_P_DTYPE(S, f, initial, choices, doc) MX_P_(S, f, MX_PARAM_DTYPE, initial, 0, 0, choices, doc)
 #define MX_P_STRING(S, f, initial, doc) MX_P_(S, f, MX_PARAM_STRING, initial, 0, 0, NULL, doc)
-#define MX_P_TUPLE(S, f, initial, lo, hi, doc) MX_P_(S, f, MX_PARAM_TUPLE, initial, lo, hi, NULL, doc)
-#define MX_P_INTS(S, f, initial, lo, hi, doc) MX_P_(S, f, MX_PARAM_INTS, initial, lo, hi, NULL, doc)
-#define MX_P_FLOATS(S, f, initial, lo, hi, doc) MX_P_(S, f, MX_PARAM_FLOATS, initial, lo, hi, NULL, doc)
+#define MX_P_TUPLE(...) MX_P_RANGE_(MX_PARAM_TUPLE, __VA_ARGS__)
+#define MX_P_INTS(...) MX_P_RANGE_(MX_PARAM_INTS, __VA_ARGS__)
+#define MX_P_FLOATS(...) MX_P_RANGE_(MX_PARAM_FLOATS, __VA_ARGS__)
 #define MX_P_END {NULL, MX_PARAM_BOOL, 0, NULL, 0, 0, NULL, NULL}
 #define MX_STRINGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define MX_ANY (-INFINITY), INFINITY /* a range without bounds */
