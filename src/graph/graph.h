@@ -9,7 +9,8 @@
 
 typedef struct mx_graph {
   int n_nodes;
-  mx_node **nodes;   /* inputs before users; one reference each */
+  int n_forward;     /* nodes[0 .. n_forward) compute the forward outputs; the rest is the backward graph */
+  mx_node **nodes;   /* inputs before users; one reference each. The order is the order of execution */
   mx_node_map *map;  /* node -> position */
   int *first;        /* n_nodes + 1: entries of node i are first[i] .. first[i+1]-1, hidden outputs too */
   mx_shape *shape;   /* per entry */
@@ -20,7 +21,12 @@ typedef struct mx_graph {
   mx_entry *outputs; /* forward outputs, then one gradient per requested argument */
 } mx_graph;
 
+/* The nodes that `outputs` depend on, in post-order; all of them forward. */
 MX_NODISCARD mx_status mx_graph_new(const mx_entry *outputs, int n, mx_graph **out, mx_error *err);
+/* From a list of nodes in execution order, of which those that no output depends on are left out. n_forward_outputs of the
+ * outputs are forward ones and determine which nodes are. */
+MX_NODISCARD mx_status mx_graph_from_nodes(mx_node *const *nodes, int n_nodes, const mx_entry *outputs, int n_outputs,
+                                           int n_forward_outputs, mx_graph **out, mx_error *err);
 void mx_graph_free(mx_graph *g);
 static inline int mx_graph_entry(const mx_graph *g, mx_entry e) {
   return g->first[mx_node_map_get(g->map, e.node)] + e.index;
@@ -32,7 +38,8 @@ MX_NODISCARD mx_status mx_graph_infer(mx_graph *g, bool default_float32, bool *c
 
 /* gradient.c: appends the backward graph. wrt[i] are variables of g; heads[i] gets a variable "_head_grad<i>" per forward
  * output (they are inputs of the new graph; those that no gradient uses are not reachable). The result's outputs are
- * those of g, then the n_wrt gradients (zeros where nothing flows). */
+ * those of g, then the n_wrt gradients (zeros where nothing flows). heads[i] becomes NULL when no gradient uses it; the
+ * pointers are borrowed from the new graph. */
 MX_NODISCARD mx_status mx_graph_gradient(const mx_graph *g, mx_node *const *wrt, int n_wrt, mx_node **heads,
                                          mx_graph **out, mx_error *err);
 
