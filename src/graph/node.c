@@ -23,6 +23,11 @@ mx_status mx_node_new(const mx_op *op, const char *name, const mx_dict *attrs, c
   if (attrs) MX_TRY_GOTO(status, mx_dict_copy(&n->attrs, attrs, err), failed);
   if (op) {
     status = mx_op_params_new(op, &n->attrs, &n->params, err);
+    if (status == MX_OK && (mx_op_count_in(op, n->params) > MX_MAX_ENTRIES || mx_node_count_out(n) > MX_MAX_ENTRIES)) {
+      status = mx_fail(err, MX_ERR_VALUE, "Operator %s would have more than %d inputs or outputs.", op->name,
+                       MX_MAX_ENTRIES);
+      mx_error_set(err, op, "%s", op->name);
+    }
     if (status != MX_OK) {
       mx_error_set(err, node, "%s", n->name);
       goto failed;

@@ -10,23 +10,27 @@ struct mx_node {
   int refs;
   const mx_op *op; /* NULL: a variable */
   char *name;
-  mx_dict attrs;   /* as in JSON: the parameters that were given, and attributes such as __lr_mult__ */
-  void *params;    /* parsed; NULL for variables and operators without parameters */
+  mx_dict attrs; /* as in JSON: the parameters that were given, and attributes such as __lr_mult__ */
+  void *params;  /* parsed; NULL for variables and operators without parameters */
   int n_in;
-  mx_entry *in;    /* holds one reference to each input node */
+  mx_entry *in; /* holds one reference to each input node */
+  int version;  /* variables: how many composed operators write to it */
 };
 
+/* More inputs or outputs than this are an error, not an attempt to allocate them. */
+#define MX_MAX_ENTRIES (1 << 20)
+
 /* A new node with one reference. Takes copies of name and attrs; parses attrs. `in` may be NULL (inputs come later). */
-MX_NODISCARD mx_status mx_node_new(const mx_op *op, const char *name, const mx_dict *attrs, const mx_entry *in, int n_in,
-                                   mx_node **out, mx_error *err);
+MX_NODISCARD mx_status mx_node_new(const mx_op *op, const char *name, const mx_dict *attrs, const mx_entry *in,
+                                   int n_in, mx_node **out, mx_error *err);
 mx_node *mx_node_retain(mx_node *n);
 void mx_node_release(mx_node *n); /* iterative: deep graphs do not overflow the stack */
 
-int mx_node_count_out(const mx_node *n);     /* a variable has 1 */
+int mx_node_count_out(const mx_node *n); /* a variable has 1 */
 int mx_node_count_visible(const mx_node *n);
 
-/* Nodes that the entries depend on, inputs first (post-order, in the order of inputs). *out is mx_malloc'ed; it holds no
- * references. Iterative. */
+/* Nodes that the entries depend on, inputs first (post-order, in the order of inputs). *out is mx_malloc'ed; it holds
+ * no references. Iterative. */
 MX_NODISCARD mx_status mx_nodes_sort(const mx_entry *heads, int n_heads, mx_node ***out, int *n_out, mx_error *err);
 
 /* Hash map from node to int. */

@@ -16,6 +16,11 @@ typedef struct mx_names {
   char **v;
 } mx_names;
 void mx_names_free(mx_names *names);
+MX_NODISCARD mx_status mx_names_add(mx_names *names, const char *name, mx_error *err); /* a copy */
+
+/* The next automatic name, "<hint in lower case><count>"; mx_malloc'ed. Counters belong to the process. */
+MX_NODISCARD mx_status mx_name_next(const char *hint, char **out, mx_error *err);
+void mx_name_reset(void); /* starts all counters anew, frees them */
 
 mx_symbol *mx_symbol_retain(mx_symbol *s);
 void mx_symbol_release(mx_symbol *s);
@@ -24,11 +29,12 @@ MX_NODISCARD mx_status mx_symbol_variable(const char *name, mx_symbol **out, mx_
 /* From entries (takes new references to the nodes). */
 MX_NODISCARD mx_status mx_symbol_from_entries(const mx_entry *e, int n, mx_symbol **out, mx_error *err);
 
-/* Applies an operator. `keys` NULL: args are positional; otherwise each arg has the name of an input. Inputs that are not
- * given become variables "<name>_<input>", which carry a copy of the attributes. `name` NULL: automatic, from `hint` (the
- * lower-case name of the operator as it was called) and a counter per hint. A given arg with several outputs fills one
- * input only if it has exactly one output; for variadic operators the outputs of all args are joined and the counting
- * parameter is set. Errors: unknown key, too many args, missing auxiliary... with operator and argument. */
+/* Applies an operator. `keys` NULL: args are positional; otherwise each arg has the name of an input. Inputs that are
+ * not given become variables "<name>_<input>", which carry a copy of the attributes. `name` NULL: automatic, from
+ * `hint` (the lower-case name of the operator as it was called) and a counter per hint. A given arg with several
+ * outputs fills one input only if it has exactly one output; for variadic operators the outputs of all args are joined
+ * and the counting parameter is set. Errors: unknown key, too many args, missing auxiliary... with operator and
+ * argument. */
 MX_NODISCARD mx_status mx_symbol_apply(const mx_op *op, const char *hint, const char *name, const mx_dict *attrs,
                                        const char *const *keys, mx_symbol *const *args, int n_args, mx_symbol **out,
                                        mx_error *err);
@@ -50,7 +56,9 @@ MX_NODISCARD mx_status mx_symbol_arguments(const mx_symbol *s, mx_names *out, mx
 MX_NODISCARD mx_status mx_symbol_auxiliaries(const mx_symbol *s, mx_names *out, mx_error *err);
 MX_NODISCARD mx_status mx_symbol_outputs(const mx_symbol *s, mx_names *out, mx_error *err);
 
-/* Attributes of the node of a symbol with one head node. Setting a parameter of an operator parses it anew. */
+/* Attributes of the node of a symbol with one head node. Variables and attributes such as __lr_mult__ ("lr_mult" is
+ * taken for it) change in every symbol that shares the node; a parameter of an operator is parsed anew and changes in
+ * `s` alone, and must leave the numbers of inputs and outputs as they are. */
 const mx_dict *mx_symbol_attributes(const mx_symbol *s); /* NULL when the heads are several nodes */
 MX_NODISCARD mx_status mx_symbol_set_attribute(mx_symbol *s, const char *key, const char *value, mx_error *err);
 

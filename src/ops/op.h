@@ -52,12 +52,14 @@ typedef struct mx_call {
 
 typedef mx_status (*mx_kernel)(const mx_call *c, mx_error *err);
 
-/* A node output. */
+/* A node output. `version` is kept for saved graphs only: how often operators that were composed before had written to
+ * the variable. Everything but graph/ compares and fills node and index alone. */
 typedef struct mx_entry {
   mx_node *node;
   int index;
+  int version;
 } mx_entry;
-#define MX_NO_ENTRY ((mx_entry){NULL, 0})
+#define MX_NO_ENTRY ((mx_entry){NULL, 0, 0})
 
 /* What `gradient` is given. Shapes and dtypes are known. It fills in_grad[i] for every input with wanted[i]; leaving
  * MX_NO_ENTRY there means a zero gradient. The functions below are implemented by graph/gradient.c. */
@@ -122,6 +124,8 @@ struct mx_op {
   int (*count_out)(const void *params);     /* NULL: n_out */
   int (*count_visible)(const void *params); /* outputs that users see, the first ones; NULL: all */
   void (*in_name)(const void *params, int i, char *buf, size_t size); /* NULL: in_names[i] */
+  const char *const *in_init; /* attribute "__init__" of a variable that becomes input i, "" for none, as other languages
+                                 read it from saved graphs; NULL-terminated, or NULL */
   bool (*is_aux)(const void *params, int i);                          /* NULL: the mask */
 
   /* Inference fills what is unknown from what is known, in both directions, and may be called again and again. NULL
