@@ -188,6 +188,17 @@ static void compare(const golden *g, const mx_array *got, const tensor *want, bo
   free(host);
 }
 
+#ifdef MX_NO_EXECUTOR /* until graph/ is there */
+mx_status mx_grad_call(mx_grad *g, const char *op, const char *const *attrs, const mx_entry *in, int n_in, mx_entry *out,
+                       mx_error *err) {
+  return MX_ERR_STATE;
+}
+mx_status mx_grad_backward(mx_grad *g, const char *op, const mx_entry *in, int n_in, mx_entry *out, mx_error *err) {
+  return MX_ERR_STATE;
+}
+mx_status mx_grad_head(mx_grad *g, int i, mx_entry *out, mx_error *err) { return MX_ERR_STATE; }
+const mx_shape *mx_grad_shape(mx_grad *g, mx_entry e) { return NULL; }
+#endif
 /* ---- running ---- */
 
 /* All that a case holds while it runs. */
@@ -201,10 +212,12 @@ typedef struct work {
 } work;
 
 static void work_free(work *w) {
+#ifndef MX_NO_EXECUTOR
   mx_executor_release(w->executor);
   mx_names_free(&w->names);
   mx_symbol_release(w->symbol);
   for (int i = 0; i < 2 * MAX_ARRAYS; i++) mx_symbol_release(w->input[i]);
+#endif
   for (int i = 0; i < MAX_ARRAYS; i++) {
     guarded_free(&w->arg[i]);
     guarded_free(&w->aux[i]);
@@ -273,6 +286,7 @@ static mx_status load_gradients(const golden *g, work *w, mx_error *err) {
   return MX_OK;
 }
 
+#ifndef MX_NO_EXECUTOR
 static void check_names(const mx_names *got, const golden *g, const char *list, char *diff, size_t size) {
   int n = count_names(g, list);
   /* Hidden outputs are listed by the reference in a few cases. */
@@ -304,6 +318,7 @@ static mx_status make_symbol(const golden *g, const mx_op *op, work *w, char *di
   mx_names_free(&w->names);
   return MX_OK;
 }
+#endif
 
 /* Changed arguments and auxiliary states; what is not listed must be as before. */
 static void compare_inputs(const golden *g, const work *w, char *diff, size_t size) {
@@ -317,6 +332,7 @@ static void compare_inputs(const golden *g, const work *w, char *diff, size_t si
       compare(g, w->aux[i].array, &t, false, diff, size);
 }
 
+#ifndef MX_NO_EXECUTOR
 static mx_status run_executor(const golden *g, work *w, bool steady, char *diff, size_t size, mx_error *err) {
   mx_array *heads[MAX_ARRAYS] = {NULL};
   tensor t;
@@ -346,6 +362,7 @@ static mx_status run_executor(const golden *g, work *w, bool steady, char *diff,
   check_guards(w, diff, size);
   return MX_OK;
 }
+#endif
 
 /* The same case as a call on arrays, into outputs between guard regions. */
 static mx_status run_into_outputs(const golden *g, const mx_op *op, work *w, char *diff, size_t size, mx_error *err) {
@@ -354,11 +371,10 @@ static mx_status run_into_outputs(const golden *g, const mx_op *op, work *w, cha
   MX_TRY(load_inputs(g, w, err));
   for (int i = 0; i < w->n_args; i++) in[i] = w->arg[i].array;
   for (int i = 0; i < w->n_aux; i++) in[w->n_args + i] = w->aux[i].array;
-  int n_out = mx_executor_count_outputs(w->executor);
-  for (int i = 0; i < n_out; i++) {
-    const mx_array *like = mx_executor_output(w->executor, i);
-    MX_TRY(guarded_new(like->dtype, &like->shape, &w->out[i], err));
-    out[i] = w->out[i].array;
+  int n_out = 0;
+  for (; n_out < MAX_ARRAYS && find_tensor(g, "output", NULL, n_out, &t); n_out++) {
+    MX_TRY(guarded_new(t.dtype, &t.shape, &w->out[n_out], err));
+    out[n_out] = w->out[n_out].array;
   }
   MX_TRY(mx_invoke(op, &w->attrs, in, w->n_args + w->n_aux, out, n_out, device, g->is_train, err));
   for (int i = 0; i < n_out; i++)
@@ -367,6 +383,11 @@ static mx_status run_into_outputs(const golden *g, const mx_op *op, work *w, cha
   return MX_OK;
 }
 
+#ifdef MX_NO_EXECUTOR
+static mx_status run_symbol(const golden *g, const mx_op *op, work *w, char *diff, size_t size, mx_error *err) {
+  return run_into_outputs(g, op, w, diff, size, err);
+}
+#else
 static mx_status run_symbol(const golden *g, const mx_op *op, work *w, char *diff, size_t size, mx_error *err) {
   mx_array *args[MAX_ARRAYS] = {NULL}, *grads[MAX_ARRAYS] = {NULL}, *aux[MAX_ARRAYS] = {NULL};
   mx_req reqs[MAX_ARRAYS] = {MX_NULL};
@@ -384,6 +405,7 @@ static mx_status run_symbol(const golden *g, const mx_op *op, work *w, char *dif
   if (diff[0]) return MX_OK;
   return run_into_outputs(g, op, w, diff, size, err);
 }
+#endif
 
 /* A call that changes its arguments or is given outputs. An output that the reference wrote into an argument ("out =
  * weight") is recognised by its recorded content. */
@@ -461,13 +483,17 @@ static mx_status run_failing(const golden *g, const mx_op *op, char *diff, size_
 }
 
 static void run_case(golden *g, const mx_op *op) {
-  char diff[1024] = "";
+  char diff[1200] = "";
   mx_error err = {0};
   int64_t before = live_blocks();
   check_begin(g->id);
   mx_status status =
       options.fail_alloc ? run_failing(g, op, diff, sizeof(diff), &err) : run_once(g, op, diff, sizeof(diff), &err);
   int64_t left = live_blocks() - before;
+  if (status == MX_OK && !diff[0] && left > 0) { /* made once for the process, or lost in every run? */
+    status = run_once(g, op, diff, sizeof(diff), &err);
+    left = live_blocks() - before - left;
+  }
   if (status == MX_OK && !diff[0] && left > 0)
     snprintf(diff, sizeof(diff), "%lld blocks of memory are left", (long long)left);
   if (status != MX_OK || diff[0]) {
