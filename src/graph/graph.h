@@ -47,4 +47,12 @@ MX_NODISCARD mx_status mx_graph_gradient(const mx_graph *g, mx_node *const *wrt,
  * graphs are rebuilt from their outputs. */
 MX_NODISCARD mx_status mx_graph_simplify(const mx_graph *g, mx_graph **out, mx_error *err);
 
+/* outputs.c: gives every output a node of its own, so that it can be written straight into an array: variables and
+ * repeated entries get a copy. add_to[i] (add_to may be NULL) is a variable whose array the output is added to: it and the
+ * output then share that array. */
+MX_NODISCARD mx_status mx_graph_own_outputs(const mx_graph *g, mx_node *const *add_to, mx_graph **out, mx_error *err);
+
+/* Whether a pass is on. MXNET_PASSES_OFF=simplify,recompute in the environment switches passes off. */
+bool mx_pass_enabled(const char *name);
+
 #endif
