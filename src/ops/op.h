@@ -124,6 +124,7 @@ struct mx_op {
   int (*count_out)(const void *params);     /* NULL: n_out */
   int (*count_visible)(const void *params); /* outputs that users see, the first ones; NULL: all */
   void (*in_name)(const void *params, int i, char *buf, size_t size); /* NULL: in_names[i] */
+  void (*out_name)(const void *params, int i, char *buf, size_t size); /* NULL: out_names[i] */
   const char *const *in_init; /* attribute "__init__" of a variable that becomes input i, "" for none, as other languages
                                  read it from saved graphs; NULL-terminated, or NULL */
   bool (*is_aux)(const void *params, int i);                          /* NULL: the mask */

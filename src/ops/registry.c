@@ -101,7 +101,9 @@ void mx_op_in_name(const mx_op *op, const void *params, int i, char *buf, size_t
 }
 
 void mx_op_out_name(const mx_op *op, const void *params, int i, char *buf, size_t size) {
-  if (op->out_names)
+  if (op->out_name)
+    op->out_name(params, i, buf, size);
+  else if (op->out_names)
     snprintf(buf, size, "%s", op->out_names[i]);
   else if (mx_op_count_visible(op, params) == 1)
     snprintf(buf, size, "output");

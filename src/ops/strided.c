@@ -1,0 +1,284 @@
+/* Strided copies. The block is simplified first (dimensions of one element go, neighbours that run on in both views
+ * become one); then the two innermost loops are one of three kernels, and threads share the rest: rows    both views
+ * run contiguously: memcpy tiles   the views run along different dimensions: 16 x 16 tiles, transposed in vector
+ * registers general anything else */
+#include "ops/strided.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/thread.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+/* Innermost work: dst[r * dr + c * dc] = src[r * sr + c * sc] for r < rows, c < cols; strides in elements. */
+typedef struct job {
+  int64_t rows, cols;
+  int64_t sr, sc, dr, dc;
+  bool stream; /* stores may pass by the cache */
+} job;
+
+typedef void (*kernel)(const job *j, const void *src, void *dst);
+
+/* ---- general ---- */
+
+#define DEFINE_GENERAL(bits)                                                                \
+  MX_CLONES static void general_##bits(const job *j, const void *src, void *dst) {          \
+    const uint##bits##_t *s = src;                                                          \
+    uint##bits##_t *d = dst;                                                                \
+    int64_t rows = j->rows, cols = j->cols, sr = j->sr, sc = j->sc, dr = j->dr, dc = j->dc; \
+    if (cols < 8 && rows > cols) { /* the longer loop goes inside */                        \
+      int64_t t = rows;                                                                     \
+      rows = cols, cols = t;                                                                \
+      t = sr, sr = sc, sc = t;                                                              \
+      t = dr, dr = dc, dc = t;                                                              \
+    }                                                                                       \
+    for (int64_t r = 0; r < rows; r++, s += sr, d += dr) {                                  \
+      if (dc != 1) {                                                                        \
+        for (int64_t c = 0; c < cols; c++) d[c * dc] = s[c * sc];                           \
+      } else if (sc == 0) {                                                                 \
+        uint##bits##_t v = *s;                                                              \
+        _Pragma("omp simd") for (int64_t c = 0; c < cols; c++) d[c] = v;                    \
+      } else if (sc == -1) {                                                                \
+        _Pragma("omp simd") for (int64_t c = 0; c < cols; c++) d[c] = s[-c];                \
+      } else if (sc == 2) {                                                                 \
+        _Pragma("omp simd") for (int64_t c = 0; c < cols; c++) d[c] = s[2 * c];             \
+      } else {                                                                              \
+        for (int64_t c = 0; c < cols; c++) d[c] = s[c * sc];                                \
+      }                                                                                     \
+    }                                                                                       \
+  }
+DEFINE_GENERAL(8)
+DEFINE_GENERAL(16)
+DEFINE_GENERAL(32)
+DEFINE_GENERAL(64)
+
+/* ---- rows ---- */
+
+#define DEFINE_ROWS(bits)                                                                                      \
+  static void rows_##bits(const job *j, const void *src, void *dst) {                                          \
+    const uint##bits##_t *s = src;                                                                             \
+    uint##bits##_t *d = dst;                                                                                   \
+    if (j->cols >= 16) {                                                                                       \
+      for (int64_t r = 0; r < j->rows; r++, s += j->sr, d += j->dr) memcpy(d, s, (size_t)j->cols * sizeof *d); \
+    } else {                                                                                                   \
+      for (int64_t r = 0; r < j->rows; r++, s += j->sr, d += j->dr)                                            \
+        for (int64_t c = 0; c < j->cols; c++) d[c] = s[c];                                                     \
+    }                                                                                                          \
+  }
+DEFINE_ROWS(8)
+DEFINE_ROWS(16)
+DEFINE_ROWS(32)
+DEFINE_ROWS(64)
+
+/* ---- tiles: sr == 1 and dc == 1 ---- */
+
+#define TILE 16
+
+/* Writes `bytes` (a multiple of 16) from an aligned buffer past the cache where the machine can. */
+MX_INLINE void stream_line(void *dst, const void *src, size_t bytes) {
+#if defined(__SSE2__)
+  for (size_t i = 0; i < bytes; i += 16)
+    _mm_stream_si128((__m128i *)((char *)dst + i), _mm_load_si128((const __m128i *)((const char *)src + i)));
+#else
+  memcpy(dst, src, bytes);
+#endif
+}
+
+/* Eight vectors of eight lanes are transposed by three rounds of interleaving the first four with the last four. */
+#define ZIP_ROUND(a, b)                                                                       \
+  _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) {                                       \
+    (b)[2 * i] = __builtin_shufflevector((a)[i], (a)[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);       \
+    (b)[2 * i + 1] = __builtin_shufflevector((a)[i], (a)[i + 4], 4, 12, 5, 13, 6, 14, 7, 15); \
+  }
+
+/* A tile goes through a buffer, so that cache lines of source and destination are each touched once, as a whole: with
+ * strides that are large powers of two the lines of a tile compete for one cache set. */
+#define DEFINE_TILES(bits)                                                                                      \
+  typedef uint##bits##_t lanes##bits __attribute__((vector_size(bits), aligned(bits / 8), may_alias));          \
+  MX_CLONES static void tiles_##bits(const job *j, const void *src, void *dst) {                                \
+    const uint##bits##_t *s = src;                                                                              \
+    uint##bits##_t *d = dst;                                                                                    \
+    uint##bits##_t buffer[TILE * TILE] __attribute__((aligned(64)));                                            \
+    for (int64_t r = 0; r < j->rows; r += TILE) {                                                               \
+      for (int64_t c = 0; c < j->cols; c += TILE) {                                                             \
+        int64_t nr = j->rows - r < TILE ? j->rows - r : TILE, nc = j->cols - c < TILE ? j->cols - c : TILE;     \
+        const uint##bits##_t *from = s + r + c * j->sc;                                                         \
+        uint##bits##_t *to = d + r * j->dr + c;                                                                 \
+        if (nr < TILE || nc < TILE) {                                                                           \
+          for (int64_t x = 0; x < nr; x++)                                                                      \
+            for (int64_t y = 0; y < nc; y++) to[x * j->dr + y] = from[x + y * j->sc];                           \
+          continue;                                                                                             \
+        }                                                                                                       \
+        for (int y = 0; y < TILE; y += 8) {                                                                     \
+          for (int x = 0; x < TILE; x += 8) {                                                                   \
+            lanes##bits a[8], b[8];                                                                             \
+            for (int i = 0; i < 8; i++) a[i] = *(const lanes##bits *)(from + x + (y + i) * j->sc);              \
+            ZIP_ROUND(a, b)                                                                                     \
+                ZIP_ROUND(b, a) ZIP_ROUND(a, b) for (int i = 0; i < 8; i++) *                                   \
+                (lanes##bits *)(buffer + (x + i) * TILE + y) = b[i];                                            \
+          }                                                                                                     \
+        }                                                                                                       \
+        if (j->stream) {                                                                                        \
+          for (int x = 0; x < TILE; x++) stream_line(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE); \
+        } else {                                                                                                \
+          for (int x = 0; x < TILE; x++) memcpy(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE);      \
+        }                                                                                                       \
+      }                                                                                                         \
+    }                                                                                                           \
+  }
+DEFINE_TILES(8)
+DEFINE_TILES(16)
+DEFINE_TILES(32)
+DEFINE_TILES(64)
+
+/* ---- choosing and sharing the work ---- */
+
+typedef struct plan {
+  kernel run;
+  size_t element;
+  int n_outer;
+  int64_t dim[MX_STRIDED_NDIM], src[MX_STRIDED_NDIM], dst[MX_STRIDED_NDIM]; /* outer dimensions */
+  job inner;                                                                /* the whole of the two inner dimensions */
+  int64_t row_block, col_block, row_blocks, col_blocks;
+} plan;
+
+/* Drops dimensions of one element and joins neighbours that run on in both views. */
+static mx_strided simplified(const mx_strided *s) {
+  mx_strided t = {.ndim = 0};
+  for (int i = 0; i < s->ndim; i++) {
+    if (s->dim[i] == 1) continue;
+    int l = t.ndim - 1;
+    if (l >= 0 && t.src[l] == s->src[i] * s->dim[i] && t.dst[l] == s->dst[i] * s->dim[i]) {
+      t.dim[l] *= s->dim[i];
+      t.src[l] = s->src[i];
+      t.dst[l] = s->dst[i];
+      continue;
+    }
+    t.dim[t.ndim] = s->dim[i];
+    t.src[t.ndim] = s->src[i];
+    t.dst[t.ndim] = s->dst[i];
+    t.ndim++;
+  }
+  return t;
+}
+
+#define STREAM_BYTES ((int64_t)16 << 20) /* larger results would not stay in the cache anyway */
+#define BLOCK_BYTES 65536
+
+static int kernel_row(size_t element) { return element == 1 ? 0 : element == 2 ? 1 : element == 4 ? 2 : 3; }
+
+static void make_plan(const mx_strided *s, size_t element, const void *dst, int64_t size, plan *p) {
+  static const kernel general[] = {general_8, general_16, general_32, general_64};
+  static const kernel rows[] = {rows_8, rows_16, rows_32, rows_64};
+  static const kernel tiles[] = {tiles_8, tiles_16, tiles_32, tiles_64};
+  int last = s->ndim - 1, row = s->ndim - 2, which = kernel_row(element);
+  p->element = element;
+  p->inner = (job){.rows = 1, .cols = 1, .sc = 1, .dc = 1};
+  if (last >= 0) p->inner.cols = s->dim[last], p->inner.sc = s->src[last], p->inner.dc = s->dst[last];
+  p->run = general[which];
+  bool tiled = false;
+  if (p->inner.sc == 1 && p->inner.dc == 1) {
+    p->run = rows[which];
+  } else if (p->inner.dc == 1 && p->inner.cols >= 8) {
+    for (int i = 0; i < last; i++)
+      if (s->src[i] == 1 && s->dim[i] >= 8) tiled = true, row = i;
+    if (tiled) p->run = tiles[which];
+  }
+  if (row >= 0) p->inner.rows = s->dim[row], p->inner.sr = s->src[row], p->inner.dr = s->dst[row];
+  p->n_outer = 0;
+  for (int i = 0; i < last; i++) {
+    if (i == row) continue;
+    p->dim[p->n_outer] = s->dim[i];
+    p->src[p->n_outer] = s->src[i];
+    p->dst[p->n_outer++] = s->dst[i];
+  }
+  int64_t block = BLOCK_BYTES / (int64_t)element;
+  if (tiled) {
+    p->row_block = p->col_block = element >= 4 ? 64 : 128;
+    p->inner.stream = size * (int64_t)element >= STREAM_BYTES && (uintptr_t)dst % 16 == 0;
+    for (int i = 0; i < s->ndim && p->inner.stream; i++)
+      p->inner.stream = i == last || s->dst[i] * (int64_t)element % 16 == 0;
+  } else {
+    p->col_block = p->inner.cols < block ? p->inner.cols : block;
+    p->row_block = p->col_block < block ? block / p->col_block : 1;
+  }
+  if (p->row_block > p->inner.rows) p->row_block = p->inner.rows;
+  p->row_blocks = (p->inner.rows + p->row_block - 1) / p->row_block;
+  p->col_blocks = (p->inner.cols + p->col_block - 1) / p->col_block;
+}
+
+/* Blocks lo .. hi-1 in the order of the outer dimensions, then rows, then columns. */
+static void run_blocks(const plan *p, int64_t lo, int64_t hi, const char *src, char *dst) {
+  int64_t index[MX_STRIDED_NDIM], at = lo, es = (int64_t)p->element;
+  int64_t cb = at % p->col_blocks;
+  at /= p->col_blocks;
+  int64_t rb = at % p->row_blocks;
+  at /= p->row_blocks;
+  for (int i = p->n_outer - 1; i >= 0; i--) {
+    index[i] = at % p->dim[i];
+    at /= p->dim[i];
+    src += index[i] * p->src[i] * es;
+    dst += index[i] * p->dst[i] * es;
+  }
+  for (int64_t b = lo; b < hi; b++) {
+    job j = p->inner;
+    int64_t r = rb * p->row_block, c = cb * p->col_block;
+    j.rows = j.rows - r < p->row_block ? j.rows - r : p->row_block;
+    j.cols = j.cols - c < p->col_block ? j.cols - c : p->col_block;
+    p->run(&j, src + (r * j.sr + c * j.sc) * es, dst + (r * j.dr + c * j.dc) * es);
+    if (++cb < p->col_blocks) continue;
+    cb = 0;
+    if (++rb < p->row_blocks) continue;
+    rb = 0;
+    for (int i = p->n_outer - 1; i >= 0; i--) {
+      src += p->src[i] * es;
+      dst += p->dst[i] * es;
+      if (++index[i] < p->dim[i]) break;
+      src -= p->src[i] * p->dim[i] * es;
+      dst -= p->dst[i] * p->dim[i] * es;
+      index[i] = 0;
+    }
+  }
+#if defined(__SSE2__)
+  if (p->inner.stream) _mm_sfence();
+#endif
+}
+
+void mx_strided_copy(const mx_strided *s, size_t element, const void *src, void *dst) {
+  int64_t size = 1, blocks;
+  for (int i = 0; i < s->ndim; i++) size *= s->dim[i];
+  if (size == 0) return;
+  mx_strided t = simplified(s);
+  plan p;
+  make_plan(&t, element, dst, size, &p);
+  blocks = p.row_blocks * p.col_blocks;
+  for (int i = 0; i < p.n_outer; i++) blocks *= p.dim[i];
+  int threads = mx_threads_for(size, MX_GRAIN);
+  if (threads > blocks) threads = (int)blocks;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int t_ = 0; t_ < threads; t_++) run_blocks(&p, blocks * t_ / threads, blocks * (t_ + 1) / threads, src, dst);
+}
+
+void mx_bytes_copy(void *dst, const void *src, size_t bytes) {
+  if (dst == src || bytes == 0) return;
+  int threads = mx_threads_for((int64_t)bytes, 1 << 19);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int t = 0; t < threads; t++) {
+    size_t lo = bytes / (size_t)threads * (size_t)t,
+           hi = t + 1 == threads ? bytes : bytes / (size_t)threads * (size_t)(t + 1);
+    memcpy((char *)dst + lo, (const char *)src + lo, hi - lo);
+  }
+}
+
+void mx_bytes_zero(void *dst, size_t bytes) {
+  if (bytes == 0) return;
+  int threads = mx_threads_for((int64_t)bytes, 1 << 19);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int t = 0; t < threads; t++) {
+    size_t lo = bytes / (size_t)threads * (size_t)t,
+           hi = t + 1 == threads ? bytes : bytes / (size_t)threads * (size_t)(t + 1);
+    memset((char *)dst + lo, 0, hi - lo);
+  }
+}
