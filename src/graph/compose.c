@@ -19,7 +19,7 @@ static mx_status input_error(const mx_node *n, const char *input, mx_error *err)
 }
 
 /* States that an operator writes to must be variables: nothing else has memory of its own. */
-static mx_status check_states(const mx_node *n, mx_error *err) {
+mx_status mx_node_check_states(const mx_node *n, mx_error *err) {
   char input[INPUT_NAME];
   for (int i = 0; i < n->n_in; i++)
     if (n->in[i].node->op && writes_to(n, i)) {
@@ -181,7 +181,7 @@ static mx_status build(const mx_op *op, const char *hint, const char *name, cons
     else if (!n->in[i].node->op)
       MX_TRY(set_initializer(op, i, n->in[i].node, err));
   }
-  MX_TRY(check_states(n, err));
+  MX_TRY(mx_node_check_states(n, err));
   for (int i = 0; i < n->n_in; i++) {
     mx_node *input = n->in[i].node;
     if (input->op) continue;
@@ -238,7 +238,7 @@ static mx_status copy_node(const replacement *r, const mx_node *n, const char *n
     mx_node_release(copy->in[i].node);
     copy->in[i] = now;
   }
-  return check_states(copy, err);
+  return mx_node_check_states(copy, err);
 }
 
 /* Finds the variables that are called `key`; *found tells whether there was one. */
