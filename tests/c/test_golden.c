@@ -188,17 +188,6 @@ static void compare(const golden *g, const mx_array *got, const tensor *want, bo
   free(host);
 }
 
-#ifdef MX_NO_EXECUTOR /* until graph/ is there */
-mx_status mx_grad_call(mx_grad *g, const char *op, const char *const *attrs, const mx_entry *in, int n_in,
-                       mx_entry *out, mx_error *err) {
-  return MX_ERR_STATE;
-}
-mx_status mx_grad_backward(mx_grad *g, const char *op, const mx_entry *in, int n_in, mx_entry *out, mx_error *err) {
-  return MX_ERR_STATE;
-}
-mx_status mx_grad_head(mx_grad *g, int i, mx_entry *out, mx_error *err) { return MX_ERR_STATE; }
-const mx_shape *mx_grad_shape(mx_grad *g, mx_entry e) { return NULL; }
-#endif
 /* ---- running ---- */
 
 /* All that a case holds while it runs. */
@@ -212,12 +201,10 @@ typedef struct work {
 } work;
 
 static void work_free(work *w) {
-#ifndef MX_NO_EXECUTOR
   mx_executor_release(w->executor);
   mx_names_free(&w->names);
   mx_symbol_release(w->symbol);
   for (int i = 0; i < 2 * MAX_ARRAYS; i++) mx_symbol_release(w->input[i]);
-#endif
   for (int i = 0; i < MAX_ARRAYS; i++) {
     guarded_free(&w->arg[i]);
     guarded_free(&w->aux[i]);
@@ -286,7 +273,6 @@ static mx_status load_gradients(const golden *g, work *w, mx_error *err) {
   return MX_OK;
 }
 
-#ifndef MX_NO_EXECUTOR
 static void check_names(const mx_names *got, const golden *g, const char *list, char *diff, size_t size) {
   int n = count_names(g, list);
   /* Hidden outputs are listed by the reference in a few cases. */
@@ -318,7 +304,6 @@ static mx_status make_symbol(const golden *g, const mx_op *op, work *w, char *di
   mx_names_free(&w->names);
   return MX_OK;
 }
-#endif
 
 /* Changed arguments and auxiliary states; what is not listed must be as before. */
 static void compare_inputs(const golden *g, const work *w, char *diff, size_t size) {
@@ -332,7 +317,6 @@ static void compare_inputs(const golden *g, const work *w, char *diff, size_t si
       compare(g, w->aux[i].array, &t, false, diff, size);
 }
 
-#ifndef MX_NO_EXECUTOR
 static mx_status run_executor(const golden *g, work *w, bool steady, char *diff, size_t size, mx_error *err) {
   mx_array *heads[MAX_ARRAYS] = {NULL};
   tensor t;
@@ -362,7 +346,6 @@ static mx_status run_executor(const golden *g, work *w, bool steady, char *diff,
   check_guards(w, diff, size);
   return MX_OK;
 }
-#endif
 
 /* The same case as a call on arrays, into outputs between guard regions. */
 static mx_status run_into_outputs(const golden *g, const mx_op *op, work *w, char *diff, size_t size, mx_error *err) {
@@ -383,11 +366,6 @@ static mx_status run_into_outputs(const golden *g, const mx_op *op, work *w, cha
   return MX_OK;
 }
 
-#ifdef MX_NO_EXECUTOR
-static mx_status run_symbol(const golden *g, const mx_op *op, work *w, char *diff, size_t size, mx_error *err) {
-  return run_into_outputs(g, op, w, diff, size, err);
-}
-#else
 static mx_status run_symbol(const golden *g, const mx_op *op, work *w, char *diff, size_t size, mx_error *err) {
   mx_array *args[MAX_ARRAYS] = {NULL}, *grads[MAX_ARRAYS] = {NULL}, *aux[MAX_ARRAYS] = {NULL};
   mx_req reqs[MAX_ARRAYS] = {MX_NULL};
@@ -405,7 +383,6 @@ static mx_status run_symbol(const golden *g, const mx_op *op, work *w, char *dif
   if (diff[0]) return MX_OK;
   return run_into_outputs(g, op, w, diff, size, err);
 }
-#endif
 
 /* A call that changes its arguments or is given outputs. An output that the reference wrote into an argument ("out =
  * weight") is recognised by its recorded content. */
