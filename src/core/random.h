@@ -50,9 +50,9 @@ static inline MX_HOST_DEVICE void mx_philox(mx_random_span s, uint64_t i, uint32
 }
 /* [0, 1) with 24 bits: exact in float32. */
 static inline MX_HOST_DEVICE float mx_uniform_float(uint32_t u) { return (float)(u >> 8) * 0x1p-24f; }
-/* (0, 1) with 53 bits, never 0. */
+/* (0, 1) with 52 bits, never 0 nor 1: one bit more would round up to 1. */
 static inline MX_HOST_DEVICE double mx_uniform_double(uint32_t hi, uint32_t lo) {
-  return ((double)(((uint64_t)hi << 21) ^ (lo >> 11)) + 0.5) * 0x1p-53;
+  return ((double)(((uint64_t)hi << 20) ^ (lo >> 12)) + 0.5) * 0x1p-52;
 }
 
 #endif

@@ -20,6 +20,14 @@
 
 #include "core/error.h"
 
+#ifdef __SANITIZE_ADDRESS__
+/* Tests ask for more memory than there is, and expect NULL. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void) {
+  return "allocator_may_return_null=1";
+}
+#endif
+
 static struct {
   int passed, failed;
   const char *test; /* that runs now */
