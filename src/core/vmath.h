@@ -1,5 +1,5 @@
-/* Branch-free exp, tanh and sigmoid for loops that the compiler vectorizes: short polynomials in float (about 2 ulp,
- * with the right limits, subnormals, infinities and NaN), the C library in double.
+/* Branch-free exp, tanh, sigmoid and a few more for loops that the compiler vectorizes: short polynomials in float
+ * (about 2 ulp, with the right limits, subnormals, infinities and NaN), the C library in double.
  *
  * mx_vexp(x), mx_vtanh(x), mx_vsigmoid(x) choose by the type of x. */
 #ifndef MX_CORE_VMATH_H
@@ -10,6 +10,10 @@
 #include <string.h>
 
 #include "core/thread.h"
+
+/* Without these the compiler has to call the library for the sake of errno, and no loop with a root is vectorized. */
+extern float sqrtf(float) __attribute__((const));
+extern double sqrt(double) __attribute__((const));
 
 /* 2^n for -126 <= n <= 127, from the bits. */
 MX_INLINE float mx_exp2_int(int32_t n) {
@@ -56,6 +60,43 @@ MX_INLINE float mx_vtanh_float(float x) {
   float small = p * z * x + x;
   float a = fabsf(x), big = 1.0f - 2.0f / (mx_vexp_float(2.0f * a) + 1.0f);
   return copysignf(a < 0.625f ? small : big, x);
+}
+
+/* Natural logarithm of a positive, normal number: what random numbers need. */
+MX_INLINE float mx_vlog_positive(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  /* x = 2^e m with m in [sqrt(1/2), sqrt(2)) */
+  int32_t e = (bits - 0x3F3504F3) >> 23;
+  bits -= e * (1 << 23);
+  float m;
+  memcpy(&m, &bits, sizeof(m));
+  float f = m - 1.0f, z = f * f;
+  float p = 7.0376836292e-2f;
+  p = p * f - 1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f - 1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f - 1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f - 2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  float y = p * f * z + (float)e * -2.12194440e-4f - 0.5f * z;
+  return f + y + (float)e * 0.693359375f;
+}
+
+/* Sine and cosine of 2 pi t for t in [0, 1]. */
+MX_INLINE void mx_vsincos_turn(float t, float *s, float *c) {
+  float q = t * 4.0f + 0x1.8p23f;
+  int32_t quadrant;
+  memcpy(&quadrant, &q, sizeof(quadrant));
+  float x = (t * 4.0f - (q - 0x1.8p23f)) * 1.57079632679f, z = x * x; /* [-pi/4, pi/4] */
+  float sn = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * x + x;
+  float cs =
+      ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+  float a = quadrant & 1 ? cs : sn, b = quadrant & 1 ? sn : cs;
+  *s = quadrant & 2 ? -a : a;
+  *c = (quadrant + 1) & 2 ? -b : b;
 }
 
 MX_INLINE double mx_vsigmoid_double(double x) { return 1.0 / (1.0 + exp(-x)); }
