@@ -202,8 +202,10 @@ static const mx_param softmax_table[] = {
         "Divides the gradient: null by nothing, batch by the number of samples, valid by the number of labels other "
         "than ignore_label."),
     MX_P_BOOL(softmax_params, out_grad, "0", "Multiply the gradient by the output, element by element."),
-    MX_P_FLOAT(softmax_params, smooth_alpha, "0", 0, 1,
-               "Label smoothing: this part of the probability is spread over the classes other than the label."),
+    MX_P_FLOAT(
+        softmax_params, smooth_alpha, "0", 0, 1,
+        "Label smoothing: this part of the probability is spread over the classes other than the label. Not with "
+        "multi_output."),
     MX_P_END};
 
 static mx_softmax_view softmax_view(const softmax_params *p, const mx_shape *s) {
@@ -278,7 +280,8 @@ MX_CLONES static void softmax_row_gradient(const void *y_, void *dx_, mx_softmax
     T *dx = dx_;
     int64_t step = v.inner;
     A s = ignored ? 0 : (A)scale;
-    A other = p->smooth_alpha > 0 && v.classes > 1 && target >= 0 ? (A)(p->smooth_alpha / (double)(v.classes - 1)) : 0;
+    double alpha = p->multi_output ? 0 : p->smooth_alpha;
+    A other = alpha > 0 && v.classes > 1 && target >= 0 ? (A)(alpha / (double)(v.classes - 1)) : 0;
     A hit = target >= 0 ? (A)y[target * step] : 0;
     if (ignored) {
       for (int64_t j = 0; j < v.classes; j++) dx[j * step] = 0;
@@ -289,7 +292,7 @@ MX_CLONES static void softmax_row_gradient(const void *y_, void *dx_, mx_softmax
     } else {
       for (int64_t j = 0; j < v.classes; j++) dx[j * step] = (T)(((A)y[j * step] - other) * s);
     }
-    if (target >= 0) dx[target * step] = (T)((hit - (A)(1 - p->smooth_alpha)) * s * (p->out_grad ? hit : (A)1));
+    if (target >= 0) dx[target * step] = (T)((hit - (A)(1 - alpha)) * s * (p->out_grad ? hit : (A)1));
   })
 }
 

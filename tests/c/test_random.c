@@ -139,7 +139,7 @@ static void check_moments(double mean, double variance, const double *x, int n) 
   for (int i = 0; i < n; i++) m += x[i] / n;
   for (int i = 0; i < n; i++) v += (x[i] - m) * (x[i] - m) / n;
   CHECK_NEAR(m, mean, 4 * sqrt(variance / n) + 1e-4 * fabs(mean));
-  CHECK_NEAR(v, variance, 0.04 * variance);
+  CHECK_NEAR(v, variance, 4 * variance * sqrt(10.0 / n)); /* the heaviest tail has an excess kurtosis below 8 */
 }
 
 /* ---- the laws of samplers.json ---- */
