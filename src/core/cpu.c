@@ -15,7 +15,7 @@ enum { COPY_GRAIN = 1 << 20 }; /* bytes a thread should copy at least */
 static mx_status cpu_copy(mx_device *dev, void *dst, const void *src, size_t bytes, mx_error *err) {
   int threads = mx_threads_for((int64_t)bytes, COPY_GRAIN);
   if (threads == 1) {
-    memmove(dst, src, bytes);
+    if (bytes) memmove(dst, src, bytes); /* empty arrays may come with a NULL buffer */
     return MX_OK;
   }
   const int64_t block = COPY_GRAIN, n = ((int64_t)bytes + block - 1) / block;
