@@ -128,7 +128,7 @@ static mx_status zeros(builder *b, const mx_shape *shape, mx_dtype dtype, mx_ent
   mx_dict d = MX_DICT_EMPTY;
   mx_status st = mx_dict_set(&d, "shape", mx_shape_text(shape, text), err);
   if (st == MX_OK) st = mx_dict_set(&d, "dtype", mx_dtype_name(dtype), err);
-  if (st == MX_OK) st = append(b, "_zeros", &d, NULL, 0, out, err);
+  if (st == MX_OK) st = append(b, "_backward_zeros", &d, NULL, 0, out, err);
   mx_dict_free(&d);
   return st;
 }
