@@ -112,9 +112,8 @@ void mx_op_out_name(const mx_op *op, const void *params, int i, char *buf, size_
 }
 
 mx_status mx_op_params_new(const mx_op *op, const mx_dict *attrs, void **out, mx_error *err) {
-  size_t size = op->params_size ? op->params_size : 1;
-  void *params = mx_calloc(1, size);
-  if (!params) return mx_fail_memory(err, size);
+  void *params = op->params ? mx_calloc(1, op->params_size) : NULL;
+  if (op->params && !params) return mx_fail_memory(err, op->params_size);
   mx_status st = mx_params_parse(op->params, op->name, attrs, params, err);
   if (st == MX_OK && op->check) {
     st = op->check(params, err);
