@@ -35,18 +35,15 @@ int64_t mx_shape_size(const mx_shape *s) { return mx_shape_prod(s, 0, s->ndim); 
 mx_status mx_shape_check_size(const mx_shape *s, size_t element, mx_error *err) {
   const int64_t limit = (int64_t)1 << 62;
   int64_t n = (int64_t)element;
-  bool empty = false, too_large = false;
+  bool too_large = false; /* of the dimensions that are not 0: products of some of them are computed too */
   for (int i = 0; i < s->ndim; i++) {
-    if (s->dim[i] == 0) {
-      empty = true;
-    } else if (n > limit / s->dim[i]) {
+    if (s->dim[i] == 0) continue;
+    if (n > limit / s->dim[i])
       too_large = true;
-      n = limit;
-    } else {
+    else
       n *= s->dim[i];
-    }
   }
-  if (!too_large || empty) return MX_OK;
+  if (!too_large) return MX_OK;
   char text[MX_SHAPE_TEXT];
   mx_status st = mx_fail(err, MX_ERR_SHAPE, "An array of shape %s has too many elements.", mx_shape_text(s, text));
   mx_error_set(err, actual, "%s", text);
