@@ -36,8 +36,7 @@ mx_status mx_conv_check_layout(int nd, int layout, const char *const *names, mx_
 
 /* ---- patches ---- */
 
-/* Output places [*lo, *hi) along axis i whose input place for kernel offset k lies inside. */
-static void inside(const mx_conv *v, int i, int64_t k, int64_t *lo, int64_t *hi) {
+void mx_conv_inside(const mx_conv *v, int i, int64_t k, int64_t *lo, int64_t *hi) {
   int64_t shift = k * v->dilate[i] - v->pad[i], s = v->stride[i]; /* input place = o * s + shift */
   int64_t first = shift >= 0 ? 0 : (-shift + s - 1) / s;
   int64_t last = shift >= v->in[i] ? 0 : (v->in[i] - shift + s - 1) / s;
@@ -59,7 +58,7 @@ static int64_t patch_row(const mx_conv *v, int64_t channels, int64_t c, int64_t 
     const int64_t kd = k / (v->kernel[1] * v->kernel[2]), kh = k / v->kernel[2] % v->kernel[1], kw = k % v->kernel[2], \
                   step = pixel_step(v), stride = v->stride[2] * step;                                                  \
     int64_t d0, d1, h0, h1, w0, w1;                                                                                    \
-    inside(v, 0, kd, &d0, &d1), inside(v, 1, kh, &h0, &h1), inside(v, 2, kw, &w0, &w1);                                \
+    mx_conv_inside(v, 0, kd, &d0, &d1), mx_conv_inside(v, 1, kh, &h0, &h1), mx_conv_inside(v, 2, kw, &w0, &w1);                                \
     for (int64_t d = 0; d < v->out[0]; d++)                                                                            \
       for (int64_t h = 0; h < v->out[1]; h++, row += v->out[2]) {                                                      \
         if (d < d0 || d >= d1 || h < h0 || h >= h1 || w0 == w1) {                                                      \
@@ -83,7 +82,7 @@ static int64_t patch_row(const mx_conv *v, int64_t channels, int64_t c, int64_t 
     const int64_t kd = k / (v->kernel[1] * v->kernel[2]), kh = k / v->kernel[2] % v->kernel[1], kw = k % v->kernel[2], \
                   step = pixel_step(v), stride = v->stride[2] * step;                                                  \
     int64_t d0, d1, h0, h1, w0, w1;                                                                                    \
-    inside(v, 0, kd, &d0, &d1), inside(v, 1, kh, &h0, &h1), inside(v, 2, kw, &w0, &w1);                                \
+    mx_conv_inside(v, 0, kd, &d0, &d1), mx_conv_inside(v, 1, kh, &h0, &h1), mx_conv_inside(v, 2, kw, &w0, &w1);                                \
     for (int64_t d = d0; d < d1 && w0 < w1; d++)                                                                       \
       for (int64_t h = h0; h < h1; h++) {                                                                              \
         int64_t id = d * v->stride[0] + kd * v->dilate[0] - v->pad[0];                                                 \

@@ -29,6 +29,9 @@ static inline int64_t mx_conv_out_size(const mx_conv *v) { return v->out[0] * v-
 /* Extent of the window along one axis with its gaps. */
 static inline int64_t mx_conv_extent(const mx_conv *v, int i) { return (v->kernel[i] - 1) * v->dilate[i] + 1; }
 
+/* Output places [*lo, *hi) along axis i for which window place k lies inside of the input. */
+void mx_conv_inside(const mx_conv *v, int i, int64_t k, int64_t *lo, int64_t *hi);
+
 /* Checks the tuples of an operator: `kernel` has 1 to 3 entries, the others as many or none (then filled with `fill`).
  */
 MX_NODISCARD mx_status mx_conv_check_tuple(const mx_shape *kernel, mx_shape *tuple, int64_t fill, const char *name,
