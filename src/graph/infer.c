@@ -74,19 +74,19 @@ static mx_status to_fixed_point(mx_graph *g, sweep visit, scratch *s, mx_error *
   return MX_OK;
 }
 
-/* Variables may carry what is known of them as attributes. */
+/* Variables may carry what is known of them as attributes; what the caller gave comes first. */
 static mx_status read_attributes(mx_graph *g, mx_error *err) {
   for (int i = 0; i < g->n_nodes; i++) {
     const mx_node *n = g->nodes[i];
     if (n->op) continue;
     const char *shape = mx_dict_get(&n->attrs, "__shape__"), *dtype = mx_dict_get(&n->attrs, "__dtype__");
-    if (shape) {
+    if (shape && g->shape[g->first[i]].ndim < 0) {
       mx_shape s;
       MX_TRY(named(n, mx_parse_tuple(shape, &s, err), err));
       if (s.ndim == 0) s.ndim = -1;
       for (int k = 0; k < s.ndim; k++)
         if (s.dim[k] <= 0) s.dim[k] = MX_DIM_UNKNOWN; /* 0 meant unknown in old files */
-      MX_TRY(named(n, mx_shape_merge(&g->shape[g->first[i]], &s, n->name, err), err));
+      g->shape[g->first[i]] = s;
     }
     if (dtype && g->dtype[g->first[i]] == MX_DTYPE_UNKNOWN && dtype[0] >= '0' && dtype[0] <= '7' && !dtype[1])
       g->dtype[g->first[i]] = (mx_dtype)(dtype[0] - '0');

@@ -2,7 +2,6 @@
 #include "graph/symbol.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -330,50 +329,14 @@ mx_status mx_symbol_describe(const mx_symbol *s, char **out, mx_error *err) {
 
 /* ---- shapes ---- */
 
-static mx_status attribute_error(const mx_node *n, const char *key, const char *value, const char *expected,
-                                 mx_error *err) {
-  mx_fail(err, MX_ERR_VALUE, "Variable '%.100s': %s = '%.100s' is not %s.", n->name, key, value, expected);
-  mx_error_set(err, node, "%s", n->name);
-  mx_error_set(err, argument, "%s", key);
-  mx_error_set(err, expected, "%s", expected);
-  mx_error_set(err, actual, "%s", value);
-  return MX_ERR_VALUE;
-}
-
-/* What attributes say about a variable; in them a dimension of 0, and a shape without dimensions, mean "not known". */
-static mx_status read_attributes(const mx_node *n, mx_shape *shape, mx_dtype *dtype, mx_error *err) {
-  const char *text = mx_dict_get(&n->attrs, "__shape__");
-  if (text) {
-    mx_error ignored;
-    if (mx_parse_tuple(text, shape, &ignored) != MX_OK)
-      return attribute_error(n, "__shape__", text, "a tuple of dimensions", err);
-    if (shape->ndim == 0) shape->ndim = -1;
-    for (int i = 0; i < shape->ndim; i++)
-      if (shape->dim[i] <= 0) shape->dim[i] = MX_DIM_UNKNOWN;
-  }
-  text = mx_dict_get(&n->attrs, "__dtype__");
-  if (text) {
-    char *end;
-    long number = strtol(text, &end, 10);
-    if (end == text || *end || number < -1 || number >= MX_DTYPE_COUNT)
-      return attribute_error(n, "__dtype__", text, "the number of an element type", err);
-    *dtype = (mx_dtype)number;
-  }
-  return MX_OK;
-}
-
 static mx_status give_shapes(mx_graph *g, const variables *l, const char *const *keys, const mx_shape *shapes, int n,
                              mx_error *err) {
-  for (int i = 0; i < l->n; i++) {
-    int e = mx_graph_entry(g, (mx_entry){l->v[i], 0, 0});
-    MX_TRY(read_attributes(l->v[i], &g->shape[e], &g->dtype[e], err));
-  }
   for (int k = 0; k < n; k++) {
     bool found = false;
     for (int i = 0; i < l->n; i++) {
       if (strcmp(l->v[i]->name, keys[k])) continue;
       found = true;
-      if (shapes[k].ndim >= 0) g->shape[mx_graph_entry(g, (mx_entry){l->v[i], 0, 0})] = shapes[k];
+      g->shape[mx_graph_entry(g, (mx_entry){l->v[i], 0, 0})] = shapes[k];
     }
     if (!found) {
       mx_fail(err, MX_ERR_VALUE, "The symbol has no argument '%.100s' that a shape could be given for.", keys[k]);
