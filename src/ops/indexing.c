@@ -96,44 +96,6 @@ static mx_status gather_run(const gather *g, const mx_tensor *data, const mx_ten
 
 /* ---- its gradient: data (outer, length, inner) += head (outer, n, inner) ---- */
 
-#define ADD_ROW(T)                                                    \
-  MX_CLONES static void add_row_##T(T *d, const T *s, int64_t n) {    \
-    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] += s[i]; \
-  }
-ADD_ROW(float)
-ADD_ROW(double)
-ADD_ROW(mx_half)
-ADD_ROW(int32_t)
-ADD_ROW(int64_t)
-ADD_ROW(int8_t)
-ADD_ROW(uint8_t)
-
-static void add_row(mx_dtype dtype, void *d, const void *s, int64_t n) {
-  switch (dtype) {
-    case MX_FLOAT32:
-      add_row_float(d, s, n);
-      break;
-    case MX_FLOAT64:
-      add_row_double(d, s, n);
-      break;
-    case MX_FLOAT16:
-      add_row_mx_half(d, s, n);
-      break;
-    case MX_INT32:
-      add_row_int32_t(d, s, n);
-      break;
-    case MX_INT64:
-      add_row_int64_t(d, s, n);
-      break;
-    case MX_INT8:
-      add_row_int8_t(d, s, n);
-      break;
-    default:
-      add_row_uint8_t(d, s, n);
-      break;
-  }
-}
-
 /* Rows (o, r) of the result for r in [lo, hi), columns [c, c + cols). */
 static void scatter_part(const gather *g, const mx_tensor *head, const mx_tensor *index, const mx_tensor *out, bool add,
                          int64_t o, int64_t lo, int64_t hi, int64_t c, int64_t cols) {
@@ -150,7 +112,7 @@ static void scatter_part(const gather *g, const mx_tensor *head, const mx_tensor
     read_bounded(index, at, len, g->length, g->mode, block);
     for (int64_t i = 0; i < len; i++)
       if (block[i] >= lo && block[i] < hi)
-        add_row(out->dtype, d + (size_t)(block[i] * g->inner) * es, s + (size_t)((at + i) * g->inner) * es, cols);
+        mx_add_row(out->dtype, d + (size_t)(block[i] * g->inner) * es, s + (size_t)((at + i) * g->inner) * es, cols);
   }
 }
 

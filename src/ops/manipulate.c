@@ -125,3 +125,41 @@ void mx_fill(void *dst, mx_dtype dtype, int64_t n, double value) {
   }
   mx_strided_copy(&(mx_strided){.ndim = 1, .dim = {n}, .src = {0}, .dst = {1}}, mx_dtype_size(dtype), &one, dst);
 }
+
+#define ADD_ROW(T)                                                    \
+  MX_CLONES static void add_row_##T(T *d, const T *s, int64_t n) {    \
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] += s[i]; \
+  }
+ADD_ROW(float)
+ADD_ROW(double)
+ADD_ROW(mx_half)
+ADD_ROW(int32_t)
+ADD_ROW(int64_t)
+ADD_ROW(int8_t)
+ADD_ROW(uint8_t)
+
+void mx_add_row(mx_dtype dtype, void *d, const void *s, int64_t n) {
+  switch (dtype) {
+    case MX_FLOAT32:
+      add_row_float(d, s, n);
+      break;
+    case MX_FLOAT64:
+      add_row_double(d, s, n);
+      break;
+    case MX_FLOAT16:
+      add_row_mx_half(d, s, n);
+      break;
+    case MX_INT32:
+      add_row_int32_t(d, s, n);
+      break;
+    case MX_INT64:
+      add_row_int64_t(d, s, n);
+      break;
+    case MX_INT8:
+      add_row_int8_t(d, s, n);
+      break;
+    default:
+      add_row_uint8_t(d, s, n);
+      break;
+  }
+}

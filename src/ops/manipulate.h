@@ -40,6 +40,9 @@ void mx_read_indices(const mx_tensor *t, int64_t from, int64_t n, int64_t *out);
 /* n copies of a number in the element type of `dtype`. */
 void mx_fill(void *dst, mx_dtype dtype, int64_t n, double value);
 
+/* d[i] += s[i] */
+void mx_add_row(mx_dtype dtype, void *d, const void *s, int64_t n);
+
 static inline int64_t mx_clamp_index(int64_t i, int64_t n) { return i < 0 ? 0 : i >= n ? n - 1 : i; }
 static inline int64_t mx_wrap_index(int64_t i, int64_t n) {
   int64_t r = i % n;

