@@ -383,7 +383,7 @@ static mx_status run_symbol(const golden *g, const mx_op *op, work *w, char *dif
   MX_TRY(run_executor(g, w, false, diff, size, err));
   if (options.fail_alloc || diff[0]) return MX_OK;
   MX_TRY(run_executor(g, w, true, diff, size, err));
-  if (diff[0]) return MX_OK;
+  if (diff[0] || nonsense(g)) return MX_OK;
   return run_into_outputs(g, op, w, diff, size, err);
 }
 
