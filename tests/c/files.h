@@ -15,10 +15,6 @@
 #endif
 #define GRAPHS MX_TESTS_DIR "/golden/graphs/"
 
-/* Sanitizers: an allocation that is too large gives NULL, as without them. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
-
 /* The whole file, malloc'ed, with a NUL behind it; NULL when it cannot be read. */
 __attribute__((unused)) static char *file_bytes(const char *path, size_t *size) {
   FILE *f = fopen(path, "rb");
