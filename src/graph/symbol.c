@@ -353,14 +353,20 @@ static mx_status take_shapes(const mx_symbol *s, const mx_graph *g, const variab
   out->args = mx_malloc(bytes);
   out->aux = mx_malloc(bytes);
   out->outs = mx_malloc(((size_t)s->n + 1) * sizeof(mx_shape));
-  if (!out->args || !out->aux || !out->outs) return mx_fail_memory(err, bytes);
+  out->arg_dtypes = mx_malloc(((size_t)l->n + 1) * sizeof(mx_dtype));
+  out->aux_dtypes = mx_malloc(((size_t)l->n + 1) * sizeof(mx_dtype));
+  if (!out->args || !out->aux || !out->outs || !out->arg_dtypes || !out->aux_dtypes) return mx_fail_memory(err, bytes);
   out->complete = true;
   for (int i = 0; i < l->n; i++) {
-    const mx_shape *known = &g->shape[mx_graph_entry(g, (mx_entry){l->v[i], 0, 0})];
-    if (l->is_aux[i])
+    int e = mx_graph_entry(g, (mx_entry){l->v[i], 0, 0});
+    const mx_shape *known = &g->shape[e];
+    if (l->is_aux[i]) {
+      out->aux_dtypes[out->n_aux] = g->dtype[e];
       out->aux[out->n_aux++] = *known;
-    else
+    } else {
+      out->arg_dtypes[out->n_args] = g->dtype[e];
       out->args[out->n_args++] = *known;
+    }
     if (!mx_shape_known(known)) out->complete = false;
   }
   for (int i = 0; i < s->n; i++) {
@@ -391,5 +397,7 @@ void mx_symbol_shapes_free(mx_symbol_shapes *s) {
   mx_free(s->args);
   mx_free(s->outs);
   mx_free(s->aux);
+  mx_free(s->arg_dtypes);
+  mx_free(s->aux_dtypes);
   *s = (mx_symbol_shapes){0};
 }

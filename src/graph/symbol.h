@@ -71,6 +71,7 @@ MX_NODISCARD mx_status mx_symbol_describe(const mx_symbol *s, char **out, mx_err
 typedef struct mx_symbol_shapes {
   int n_args, n_outs, n_aux;
   mx_shape *args, *outs, *aux;
+  mx_dtype *arg_dtypes, *aux_dtypes; /* float32 where nothing says otherwise */
   bool complete;
 } mx_symbol_shapes;
 MX_NODISCARD mx_status mx_symbol_infer_shape(const mx_symbol *s, const char *const *keys, const mx_shape *shapes, int n,

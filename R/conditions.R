@@ -1,0 +1,30 @@
+# Called from C when a core function has failed: the only place that signals its conditions.
+mx.raise <- function(code, message, operator, node, argument, expected, actual) {
+  call <- sys.call(-1)
+  if (code == "interrupted") mx.interrupt()
+  given <- function(x) if (nzchar(x)) x
+  stop(structure(
+    class = c(paste0("mxnet_", code, "_error"), "mxnet_error", "error", "condition"),
+    list(
+      message = message, call = call, operator = given(operator), node = given(node), argument = given(argument),
+      expected = given(expected), actual = given(actual)
+    )
+  ))
+}
+
+# As if the user's Ctrl-C came now: handlers for interrupts see it, otherwise back to the top level.
+mx.interrupt <- function() {
+  signalCondition(structure(class = c("interrupt", "condition"), list(message = "", call = NULL)))
+  invokeRestart("abort")
+}
+
+# For checks in R code: an error of the same classes as those from C.
+mx.stop <- function(code, ..., argument = NULL, call = sys.call(-1)) {
+  stop(structure(
+    class = c(paste0("mxnet_", code, "_error"), "mxnet_error", "error", "condition"),
+    list(
+      message = paste0(...), call = call, operator = NULL, node = NULL, argument = argument, expected = NULL,
+      actual = NULL
+    )
+  ))
+}

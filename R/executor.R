@@ -1,0 +1,143 @@
+#' Executors
+#'
+#' An executor is a symbol with arrays, ready to run on a device. `mx.simple.bind` allocates the arrays for the given
+#' shapes, filled with zeros; the update functions copy values in; `mx.exec.forward` computes the outputs and
+#' `mx.exec.backward` the gradients.
+#'
+#' Members of an executor `e`: `e$ref.arg.arrays`, `e$ref.grad.arrays`, `e$ref.aux.arrays`, `e$ref.outputs` are lists of the
+#' arrays in use; `e$arg.arrays`, `e$grad.arrays`, `e$aux.arrays`, `e$outputs` are copies that do not change any more.
+#' Gradients that were not asked for are `NULL`. `e$symbol` is the symbol, `e$memory` the bytes that the executor's plans
+#' use.
+#'
+#' @param symbol A symbol.
+#' @param ctx A context such as [mx.cpu()].
+#' @param grad.req `"null"`, `"write"` or `"add"` (gradients add up over calls of `mx.exec.backward`): for all arguments
+#'   except those in `fixed.param` and those whose names end in `data` or `label`.
+#' @param fixed.param Names of arguments without gradient.
+#' @param ... `mx.simple.bind`: shapes by name of argument, such as `data = c(784, 100)`. `mx.exec.backward`: gradients
+#'   with respect to the outputs, for outputs that are not losses.
+#' @param exec An executor.
+#' @param arg.arrays A list of `MXNDArray`s.
+#' @param match.name Whether arrays are matched by name instead of by position.
+#' @param skip.null Whether `NULL` elements are left out.
+#' @param is.train Whether this is a step of training: gradients will be computed, dropout is active, and batch
+#'   normalization uses the batch's statistics.
+#' @return `mx.simple.bind`: an executor; the others `NULL`, invisibly.
+#' @examples
+#' x <- mx.symbol.Variable("x")
+#' e <- mx.simple.bind(x * x, mx.cpu(), grad.req = "write", x = 2)
+#' mx.exec.update.arg.arrays(e, list(x = mx.nd.array(c(3, 4))), match.name = TRUE)
+#' mx.exec.forward(e)
+#' e$ref.outputs
+#' mx.exec.backward(e, mx.nd.ones(2))
+#' e$ref.grad.arrays$x
+#' @name mx.simple.bind
+#' @aliases Rcpp_MXExecutor
+NULL
+
+setClass("Rcpp_MXExecutor", slots = c(ptr = "externalptr"))
+
+#' @rdname mx.simple.bind
+#' @export
+mx.simple.bind <- function(symbol, ctx, grad.req = "null", fixed.param = NULL, ...) {
+  check.symbol(symbol)
+  names <- .Call(ffi_symbol_arguments, symbol)
+  null <- names %in% fixed.param | grepl("(data|label)$", names)
+  .Call(ffi_exec_simple_bind, symbol, ctx, ifelse(null, "null", rep_len(as.character(grad.req), length(names))), list(...))
+}
+
+# Binds to copies of arrays, in the order of arguments(symbol).
+mx.symbol.bind <- function(symbol, ctx, arg.arrays, aux.arrays, grad.reqs) {
+  .Call(ffi_exec_bind, symbol, ctx, arg.arrays, aux.arrays, grad.reqs)
+}
+
+#' @rdname mx.simple.bind
+#' @export
+mx.exec.update.arg.arrays <- function(exec, arg.arrays, match.name = FALSE, skip.null = FALSE) {
+  invisible(.Call(ffi_exec_update, exec, 0L, arg.arrays, match.name, skip.null))
+}
+
+#' @rdname mx.simple.bind
+#' @export
+mx.exec.update.grad.arrays <- function(exec, arg.arrays, match.name = FALSE, skip.null = FALSE) {
+  invisible(.Call(ffi_exec_update, exec, 1L, arg.arrays, match.name, skip.null))
+}
+
+#' @rdname mx.simple.bind
+#' @export
+mx.exec.update.aux.arrays <- function(exec, arg.arrays, match.name = FALSE, skip.null = FALSE) {
+  invisible(.Call(ffi_exec_update, exec, 2L, arg.arrays, match.name, skip.null))
+}
+
+#' @rdname mx.simple.bind
+#' @export
+mx.exec.forward <- function(exec, is.train = TRUE) invisible(.Call(ffi_exec_forward, exec, is.train))
+
+#' @rdname mx.simple.bind
+#' @export
+mx.exec.backward <- function(exec, ...) invisible(.Call(ffi_exec_backward, exec, list(...)))
+
+# ---- members ----
+
+.executor.members <- c(
+  "ref.arg.arrays", "ref.grad.arrays", "ref.aux.arrays", "ref.outputs", "arg.arrays", "grad.arrays", "aux.arrays",
+  "outputs", "symbol", "ctx", "memory", "update.arg.arrays", "update.grad.arrays", "update.aux.arrays", "forward",
+  "backward"
+)
+
+copy.arrays <- function(list) lapply(list, function(x) if (!is.null(x)) mx.nd.copyto(x, ctx(x)))
+
+#' @export
+`$.Rcpp_MXExecutor` <- function(x, name) {
+  switch(name,
+    ref.arg.arrays = .Call(ffi_exec_arrays, x, 0L),
+    ref.grad.arrays = .Call(ffi_exec_arrays, x, 1L),
+    ref.aux.arrays = .Call(ffi_exec_arrays, x, 2L),
+    ref.outputs = .Call(ffi_exec_arrays, x, 3L),
+    arg.arrays = copy.arrays(.Call(ffi_exec_arrays, x, 0L)),
+    grad.arrays = copy.arrays(.Call(ffi_exec_arrays, x, 1L)),
+    aux.arrays = copy.arrays(.Call(ffi_exec_arrays, x, 2L)),
+    outputs = copy.arrays(.Call(ffi_exec_arrays, x, 3L)),
+    symbol = .Call(ffi_exec_symbol, x),
+    ctx = .Call(ffi_exec_context, x),
+    memory = .Call(ffi_exec_memory, x),
+    update.arg.arrays = function(arrays, match.name = FALSE, skip.null = FALSE)
+      mx.exec.update.arg.arrays(x, arrays, match.name, skip.null),
+    update.grad.arrays = function(arrays, match.name = FALSE, skip.null = FALSE)
+      mx.exec.update.grad.arrays(x, arrays, match.name, skip.null),
+    update.aux.arrays = function(arrays, match.name = FALSE, skip.null = FALSE)
+      mx.exec.update.aux.arrays(x, arrays, match.name, skip.null),
+    forward = function(is.train = TRUE, kwargs = list()) {
+      if (length(kwargs)) mx.exec.update.arg.arrays(x, kwargs, match.name = TRUE)
+      mx.exec.forward(x, is.train)
+    },
+    backward = function(head.grads = list()) invisible(.Call(ffi_exec_backward, x, head.grads)),
+    mx.stop("value", "An executor has no member '", name, "'. Known: ", paste(.executor.members, collapse = ", "), ".")
+  )
+}
+
+#' @export
+.DollarNames.Rcpp_MXExecutor <- function(x, pattern = "") grep(pattern, .executor.members, value = TRUE)
+
+#' @export
+format.Rcpp_MXExecutor <- function(x, ...) {
+  paste0("<MXExecutor @", format(x$ctx), " of ", format.Rcpp_MXSymbol(x$symbol), ">")
+}
+
+#' @export
+print.Rcpp_MXExecutor <- function(x, ...) {
+  cat(format.Rcpp_MXExecutor(x), "\n", sep = "")
+  shape <- function(v) paste(dim(v), collapse = " x ")
+  for (part in c("arg", "aux")) {
+    list <- .Call(ffi_exec_arrays, x, if (part == "arg") 0L else 2L)
+    for (n in names(list)) cat("  ", part, " ", n, ": ", shape(list[[n]]), "\n", sep = "")
+  }
+  list <- .Call(ffi_exec_arrays, x, 3L)
+  for (n in names(list)) cat("  output ", n, ": ", shape(list[[n]]), "\n", sep = "")
+  invisible(x)
+}
+
+setMethod("show", "Rcpp_MXExecutor", function(object) print.Rcpp_MXExecutor(object))
+
+#' @export
+str.Rcpp_MXExecutor <- function(object, ...) cat("", format.Rcpp_MXExecutor(object), "\n")

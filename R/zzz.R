@@ -1,0 +1,29 @@
+#' Deep learning with symbolic graphs and arrays
+#'
+#' Networks are composed as symbols ([mx.symbol.Variable()], `mx.symbol.*`), bound to arrays on a device
+#' ([mx.simple.bind()]), and run forward and backward. `mx.nd.*` functions compute on arrays at once.
+#' [mx.model.FeedForward.create()] trains a network from start to end.
+#'
+#' Shapes are R shapes: the first dimension runs fastest, and the batch is the last dimension. An image is
+#' `c(width, height, channel, batch)`. Axes in operators (`axis`, `dim`) count from 0 in the native, reversed order: for a
+#' matrix, `axis = 0` runs over its columns.
+#'
+#' @section Errors:
+#' Everything that goes wrong below R raises a condition of class `mxnet_error`, and of a more special class such as
+#' `mxnet_shape_error`, `mxnet_value_error`, `mxnet_device_error`, `mxnet_memory_error`, `mxnet_io_error` or
+#' `mxnet_format_error`. Its fields `operator`, `node`, `argument`, `expected` and `actual` say where and what.
+#'
+#' @keywords internal
+#' @useDynLib mxnet, .registration = TRUE
+#' @import methods
+"_PACKAGE"
+
+# State of the package that R code keeps.
+.mx <- new.env(parent = emptyenv())
+
+.onLoad <- function(libname, pkgname) {
+  ns <- topenv()
+  .Call(ffi_initialize, ns, new("Rcpp_MXSymbol"), new("Rcpp_MXExecutor"))
+}
+
+.onUnload <- function(libpath) library.dynam.unload("mxnet", libpath)
