@@ -35,6 +35,7 @@
 #' @aliases Rcpp_MXExecutor
 NULL
 
+#' @exportClass Rcpp_MXExecutor
 setClass("Rcpp_MXExecutor", slots = c(ptr = "externalptr"))
 
 #' @rdname mx.simple.bind

@@ -208,6 +208,7 @@ print.summary.MXNDArray <- function(x, ...) {
 }
 
 #' @rdname as.array.MXNDArray
+#' @method all.equal MXNDArray
 #' @export
 all.equal.MXNDArray <- function(target, current, ..., tolerance = 1e-6) {
   as.r <- function(x) if (inherits(x, "MXNDArray")) as.array.MXNDArray(x) else x

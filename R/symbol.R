@@ -36,6 +36,7 @@
 #' @aliases Rcpp_MXSymbol
 NULL
 
+#' @exportClass Rcpp_MXSymbol
 setClass("Rcpp_MXSymbol", slots = c(ptr = "externalptr"))
 
 check.symbol <- function(x, call = sys.call(-1)) {
@@ -211,6 +212,7 @@ setMethod("show", "Rcpp_MXSymbol", function(object) print.Rcpp_MXSymbol(object))
 #' @export
 str.Rcpp_MXSymbol <- function(object, ...) cat("", format.Rcpp_MXSymbol(object), "\n")
 
+#' @method all.equal Rcpp_MXSymbol
 #' @export
 all.equal.Rcpp_MXSymbol <- function(target, current, ...) {
   if (!inherits(current, "Rcpp_MXSymbol")) return("current is not a symbol")
@@ -265,12 +267,6 @@ symbol.operator <- function(.op, .frame, ...) {
   names <- names[names != "..."]
   given <- !vapply(names, function(n) eval(call("missing", as.name(n)), .frame), NA)
   .Call(ffi_symbol_operator, .op, c(mget(names[given], envir = .frame), list(...)), NULL)
-}
-
-# mx.varg.symbol.<operator>: takes a list.
-varg.symbol <- function(op) {
-  force(op)
-  function(args) .Call(ffi_symbol_operator, op, args, NULL)
 }
 
 #' @rdname mx.symbol
