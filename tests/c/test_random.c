@@ -202,8 +202,8 @@ static void check_sampler(json_t *s, const char *dtype) {
     in[n_in++] = array_of(MX_FLOAT32, sh, values);
   }
   if (like) {
-    mx_shape shape = mx_shape_of(n);
-    CHECK_OK(mx_array_zeros(cpu, &shape, MX_FLOAT32, &in[n_in++], &err), err);
+    mx_shape flat = mx_shape_of(n);
+    CHECK_OK(mx_array_zeros(cpu, &flat, MX_FLOAT32, &in[n_in++], &err), err);
   }
   CHECK_OK(call(op, attrs, in, n_in, out, 1), err);
   if (out[0]) {
