@@ -1,8 +1,5 @@
-/* Optimizer updates: new weights from weights, gradients and states, in one pass over memory each.
- *
- * A rule is a loop over one block of elements in float or double. The driver cuts arrays into blocks, gives each thread
- * some, and converts what is stored in another type (half, or half weights with a float master copy) while it is in the
- * cache. States are auxiliary states and are changed in place; the output is the new weight and may be the weight.
+/* Optimizer updates: new weights from weights, gradients and states; the arithmetic is in optimizer_rules.c. States are
+ * auxiliary states and are changed in place; the output is the new weight and may be the weight.
  *
  * The roles of the inputs are written as a layout, one letter each: w weight, g gradient, s state, m master copy of the
  * weight in float32, n a norm (one number), l learning rates, d weight decays, r the factor of the gradient. */
@@ -10,290 +7,31 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/vmath.h"
-#include "ops/op.h"
+#include "ops/optimizer_rules.h"
 
 #define FAMILY "Optimizer updates"
 
-enum { BLOCK = 1024, MAX_STATES = 3, MAX_WEIGHTS = 4096 };
-
-/* All parameters of all rules; every operator's table names those that it has. */
-typedef struct update_params {
-  double lr, wd, momentum, rescale_grad, clip_gradient, beta1, beta2, epsilon, gamma1, gamma2, clip_weights, lamda1,
-      beta, eta, eps, wd_lh, lower_bound, upper_bound;
-  int64_t t, num_weights;
-  bool lazy_update, bias_correction;
-  mx_floats lrs, wds, etas;
-  mx_ints step_count;
-} update_params;
-
-/* What a rule computes with: the parameters, resolved for one weight. */
-typedef struct hyper {
-  const update_params *p;
-  double lr, wd, eta, rescale;
-  double clip;               /* infinite when there is no clipping */
-  double correct1, correct2; /* 1 - beta^t, or 1 */
-  double ratio;              /* learning rate times trust ratio */
-} hyper;
-
-/* One block. The arrays have the type of the rule; out may be w or g. */
-typedef struct slice {
-  int64_t n;
-  const void *w, *g;
-  void *s[MAX_STATES];
-  void *out;
-  double *sums; /* squares of w and of the update: two numbers a block, for lamb */
-} slice;
-
-typedef struct rule {
-  void (*run_float)(const hyper *h, const slice *s);
-  void (*run_double)(const hyper *h, const slice *s);
-} rule;
-
-/* ---- rules ---- */
-
-#define EACH _Pragma("omp simd") for (int64_t i = 0; i < n; i++)
-#define SQRT(x) _Generic((x), float : sqrtf, double : sqrt)(x)
-#define UNPACK                                                                      \
-  const int64_t n = s->n;                                                           \
-  const A *w = s->w, *g = s->g;                                                     \
-  A *s0 = s->s[0], *s1 = s->s[1], *s2 = s->s[2], *out = s->out;                     \
-  const A lr = (A)h->lr, wd = (A)h->wd, rescale = (A)h->rescale, clip = (A)h->clip; \
-  (void)s0, (void)s1, (void)s2, (void)w, (void)g, (void)lr, (void)wd, (void)rescale, (void)clip;
-
-#define RULE(name, ...)                                                 \
-  MX_CLONES static void name##_float(const hyper *h, const slice *s) {  \
-    typedef float A;                                                    \
-    UNPACK __VA_ARGS__                                                  \
-  }                                                                     \
-  MX_CLONES static void name##_double(const hyper *h, const slice *s) { \
-    typedef double A;                                                   \
-    UNPACK __VA_ARGS__                                                  \
-  }                                                                     \
-  static const rule name = {name##_float, name##_double};
-
-/* NaN passes. */
-#define BOUND(x, limit) ((x) > (limit) ? (limit) : (x) < -(limit) ? -(limit) : (x))
-#define GRADIENT BOUND(rescale *g[i], clip)
-#define SIGN(x) ((A)((x) > 0) - (A)((x) < 0))
-
-RULE(sgd, {
-  const A keep = (A)(1 - h->lr * h->wd);
-  EACH out[i] = keep * w[i] - lr * GRADIENT;
-})
-RULE(sgd_momentum, {
-  const A momentum = (A)h->p->momentum, decay = (A)(h->lr * h->wd);
-  EACH {
-    A m = momentum * s0[i] - decay * w[i] - lr * GRADIENT;
-    s0[i] = m;
-    out[i] = w[i] + m;
-  }
-})
-RULE(nesterov, {
-  const A momentum = (A)h->p->momentum;
-  EACH {
-    A d = lr * (GRADIENT + wd * w[i]), m = momentum * s0[i] - d;
-    s0[i] = m;
-    out[i] = w[i] + momentum * m - d;
-  }
-})
-/* As recorded for half weights: the weight decay in the stored momentum is that of the new weight. */
-RULE(nesterov_master, {
-  const A momentum = (A)h->p->momentum;
-  EACH {
-    A d = GRADIENT, m = momentum * s0[i], step = lr * (d + wd * w[i]);
-    A x = w[i] + momentum * (m - step) - step;
-    s0[i] = m - lr * (d + wd * x);
-    out[i] = x;
-  }
-})
-RULE(signsgd, {
-  const A keep = (A)(1 - h->lr * h->wd);
-  EACH out[i] = keep * w[i] - lr * SIGN(g[i]);
-})
-RULE(signum, {
-  const A momentum = (A)h->p->momentum, rest = (A)(1 - h->p->momentum), keep = (A)(1 - h->lr * h->p->wd_lh);
-  EACH {
-    A m = momentum * s0[i] - rest * (wd * w[i] + GRADIENT);
-    s0[i] = m;
-    out[i] = keep * w[i] + lr * SIGN(m);
-  }
-})
-RULE(adam, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
-  const A epsilon = (A)h->p->epsilon;
-  EACH {
-    A d = rescale * g[i] + wd * w[i];
-    d = BOUND(d, clip);
-    A m = b1 * s0[i] + c1 * d, v = b2 * s1[i] + c2 * d * d;
-    s0[i] = m;
-    s1[i] = v;
-    out[i] = w[i] - lr * m / (SQRT(v) + epsilon);
-  }
-})
-/* Decoupled weight decay: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019. */
-RULE(adamw, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
-  const A epsilon = (A)h->p->epsilon, eta = (A)h->eta;
-  EACH {
-    A d = GRADIENT, m = b1 * s0[i] + c1 * d, v = b2 * s1[i] + c2 * d * d;
-    s0[i] = m;
-    s1[i] = v;
-    out[i] = w[i] - eta * (lr * m / (SQRT(v) + epsilon) + wd * w[i]);
-  }
-})
-RULE(rmsprop, {
-  const A keep = (A)h->p->gamma1, rest = (A)(1 - h->p->gamma1), epsilon = (A)h->p->epsilon;
-  const A bound = h->p->clip_weights > 0 ? (A)h->p->clip_weights : (A)INFINITY;
-  EACH {
-    A d = rescale * g[i] + wd * w[i];
-    d = BOUND(d, clip);
-    A v = keep * s0[i] + rest * d * d;
-    s0[i] = v;
-    A x = w[i] - lr * d / SQRT(v + epsilon);
-    out[i] = BOUND(x, bound);
-  }
-})
-/* Graves, "Generating sequences with recurrent neural networks", 2013, equations 38 to 45. */
-RULE(rmsprop_centered, {
-  const A keep = (A)h->p->gamma1, rest = (A)(1 - h->p->gamma1), momentum = (A)h->p->gamma2;
-  const A epsilon = (A)h->p->epsilon, bound = h->p->clip_weights > 0 ? (A)h->p->clip_weights : (A)INFINITY;
-  EACH {
-    A d = rescale * g[i] + wd * w[i];
-    d = BOUND(d, clip);
-    A v = keep * s0[i] + rest * d * d, mean = keep * s1[i] + rest * d;
-    A step = momentum * s2[i] - lr * d / SQRT(v - mean * mean + epsilon);
-    s0[i] = v;
-    s1[i] = mean;
-    s2[i] = step;
-    A x = w[i] + step;
-    out[i] = BOUND(x, bound);
-  }
-})
-/* Zheng and Kwok, "Follow the moving leader in deep learning", 2017. States: d, v, z. */
-RULE(ftml, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
-  const A epsilon = (A)h->p->epsilon, scale = (A)(h->correct1 / h->lr), inverse2 = (A)(1 / h->correct2);
-  EACH {
-    A d = rescale * g[i] + wd * w[i];
-    d = BOUND(d, clip);
-    A v = b2 * s1[i] + c2 * d * d, next = scale * (SQRT(v * inverse2) + epsilon);
-    A z = b1 * s2[i] + c1 * d - (next - b1 * s0[i]) * w[i];
-    s0[i] = next;
-    s1[i] = v;
-    s2[i] = z;
-    out[i] = -z / next;
-  }
-})
-/* McMahan and others, "Ad click prediction: a view from the trenches", 2013. States: z, n. */
-RULE(ftrl, {
-  const A l1 = (A)h->p->lamda1, beta = (A)h->p->beta, inverse = (A)(1 / h->lr);
-  EACH {
-    A d = GRADIENT, n0 = s1[i], n1 = n0 + d * d;
-    A z = s0[i] + d - (SQRT(n1) - SQRT(n0)) * inverse * w[i];
-    s0[i] = z;
-    s1[i] = n1;
-    A x = (SIGN(z) * l1 - z) / ((beta + SQRT(n1)) * inverse + wd);
-    out[i] = (z < 0 ? -z : z) > l1 ? x : (A)0;
-  }
-})
-/* You and others, "Large batch optimization for deep learning: training BERT in 76 minutes", 2020. The update of lamb
- * before the trust ratio; out is the update. */
-RULE(lamb_direction, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
-  const A epsilon = (A)h->p->epsilon, i1 = (A)(1 / h->correct1), i2 = (A)(1 / h->correct2);
-  EACH {
-    A d = GRADIENT, m = b1 * s0[i] + c1 * d, v = b2 * s1[i] + c2 * d * d;
-    s0[i] = m;
-    s1[i] = v;
-    out[i] = m * i1 / (SQRT(v * i2) + epsilon) + wd * w[i];
-  }
-})
-RULE(lamb_step, {
-  const A ratio = (A)h->ratio;
-  EACH out[i] = w[i] - ratio * g[i];
-})
-/* The whole of lamb takes two passes: states and norms, then the step, for which the direction is computed again. */
-RULE(lamb_measure, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
-  const A epsilon = (A)h->p->epsilon, i1 = (A)(1 / h->correct1), i2 = (A)(1 / h->correct2);
-  double weight = 0, update = 0;
-  _Pragma("omp simd reduction(+ : weight, update)") for (int64_t i = 0; i < n; i++) {
-    A d = GRADIENT, m = b1 * s0[i] + c1 * d, v = b2 * s1[i] + c2 * d * d;
-    s0[i] = m;
-    s1[i] = v;
-    A u = m * i1 / (SQRT(v * i2) + epsilon) + wd * w[i];
-    weight += (double)(w[i] * w[i]);
-    update += (double)(u * u);
-  }
-  s->sums[0] = weight;
-  s->sums[1] = update;
-  (void)out;
-})
-RULE(lamb_apply, {
-  const A epsilon = (A)h->p->epsilon, i1 = (A)(1 / h->correct1), i2 = (A)(1 / h->correct2), ratio = (A)h->ratio;
-  EACH out[i] = w[i] - ratio * (s0[i] * i1 / (SQRT(s1[i] * i2) + epsilon) + wd * w[i]);
-})
-
-/* ---- driver ---- */
-
-/* The arrays of one weight; master is weight32 or NULL, out NULL when it is not wanted. */
-typedef struct operands {
-  const mx_tensor *w, *g, *s[MAX_STATES], *master, *out;
-  bool keep_master; /* the new weight goes to the master copy too */
-  double *sums;
-} operands;
-
-static char *at(const mx_tensor *t, int64_t i) { return (char *)t->data + (size_t)i * mx_dtype_size(t->dtype); }
-
-static void run_block(const rule *r, const hyper *h, const operands *o, int64_t from, int64_t n, mx_dtype type) {
-  float buffer[MAX_STATES + 3][BLOCK]; /* only for arrays that are not of the rule's type: halves */
-  double unwanted[BLOCK];
-  const mx_tensor *w = o->master ? o->master : o->w, *tensor[MAX_STATES + 2] = {w, o->g, o->s[0], o->s[1], o->s[2]};
-  void *p[MAX_STATES + 2] = {NULL};
-  for (int k = 0; k < MAX_STATES + 2; k++) {
-    if (!tensor[k]) continue;
-    p[k] = tensor[k]->dtype == type ? (void *)at(tensor[k], from) : buffer[k];
-    if (p[k] == buffer[k]) mx_convert(at(tensor[k], from), tensor[k]->dtype, buffer[k], type, n);
-  }
-  slice s = {.n = n, .w = p[0], .g = p[1], .s = {p[2], p[3], p[4]}};
-  bool direct = o->out && o->out->dtype == type;
-  if (o->keep_master)
-    s.out = at(o->master, from);
-  else
-    s.out = direct ? (void *)at(o->out, from) : o->out ? (void *)buffer[MAX_STATES + 2] : (void *)unwanted;
-  if (o->sums) s.sums = o->sums + 2 * (from / BLOCK);
-  (type == MX_FLOAT64 ? r->run_double : r->run_float)(h, &s);
-  for (int k = 2; k < MAX_STATES + 2; k++)
-    if (tensor[k] && p[k] == buffer[k]) mx_convert(buffer[k], type, at(tensor[k], from), tensor[k]->dtype, n);
-  if (o->out && (o->keep_master || !direct)) mx_convert(s.out, type, at(o->out, from), o->out->dtype, n);
-}
-
-static void run_rule(const rule *r, const hyper *h, const operands *o) {
-  int64_t n = mx_shape_size(&o->w->shape);
-  mx_dtype type = !o->master && o->w->dtype == MX_FLOAT64 ? MX_FLOAT64 : MX_FLOAT32;
-#pragma omp parallel for num_threads(mx_threads_for(n, MX_GRAIN))
-  for (int64_t i = 0; i < n; i += BLOCK) run_block(r, h, o, i, n - i < BLOCK ? n - i : BLOCK, type);
-}
+enum { MAX_WEIGHTS = 4096 };
 
 static double number_at(const mx_tensor *t, int64_t i) {
   MX_SWITCH_FLOAT(t->dtype, return NAN, return (double)((const T *)t->data)[i];)
   return NAN;
 }
 
-static hyper hyper_of(const update_params *p) {
-  hyper h = {.p = p, .lr = p->lr, .wd = p->wd, .eta = p->eta, .rescale = p->rescale_grad, .correct1 = 1, .correct2 = 1};
+static mx_update_hyper hyper_of(const mx_update_params *p) {
+  mx_update_hyper h = {
+      .p = p, .lr = p->lr, .wd = p->wd, .eta = p->eta, .rescale = p->rescale_grad, .correct1 = 1, .correct2 = 1};
   h.clip = p->clip_gradient >= 0 ? p->clip_gradient : INFINITY;
   return h;
 }
-static void correct_bias(hyper *h, int64_t t) {
+static void correct_bias(mx_update_hyper *h, int64_t t) {
   h->correct1 = 1 - pow(h->p->beta1, (double)t);
   h->correct2 = 1 - pow(h->p->beta2, (double)t);
 }
 
-/* The operands of weight j. */
-static operands operands_of(const mx_call *c, const char *layout, int j) {
-  operands o = {NULL};
+/* The mx_update_operands of weight j. */
+static mx_update_operands operands_of(const mx_call *c, const char *layout, int j) {
+  mx_update_operands o = {NULL};
   int states = 0;
   const mx_tensor *t = c->in + (size_t)j * strlen(layout);
   for (; *layout; layout++, t++) {
@@ -307,9 +45,9 @@ static operands operands_of(const mx_call *c, const char *layout, int j) {
   return o;
 }
 
-static mx_status update(const mx_call *c, const rule *r, const char *layout, const hyper *h) {
-  operands o = operands_of(c, layout, 0);
-  run_rule(r, h, &o);
+static mx_status update(const mx_call *c, const mx_update_rule *r, const char *layout, const mx_update_hyper *h) {
+  mx_update_operands o = operands_of(c, layout, 0);
+  mx_update_run(r, h, &o);
   return MX_OK;
 }
 
@@ -385,32 +123,34 @@ static mx_status layout_dtype(const char *layout, const char *tail, int n, bool 
 
 /* ---- operators on one weight ---- */
 
-#define P_LR MX_P_FLOAT(update_params, lr, NULL, MX_ANY, "Learning rate.")
-#define P_WD MX_P_FLOAT(update_params, wd, "0", MX_ANY, "Weight decay: wd times the weight is added to the gradient.")
+#define P_LR MX_P_FLOAT(mx_update_params, lr, NULL, MX_ANY, "Learning rate.")
+#define P_WD \
+  MX_P_FLOAT(mx_update_params, wd, "0", MX_ANY, "Weight decay: wd times the weight is added to the gradient.")
 #define P_RESCALE \
-  MX_P_FLOAT(update_params, rescale_grad, "1", MX_ANY, "The gradient is multiplied by this number first.")
-#define P_CLIP                                           \
-  MX_P_FLOAT(update_params, clip_gradient, "-1", MX_ANY, \
+  MX_P_FLOAT(mx_update_params, rescale_grad, "1", MX_ANY, "The gradient is multiplied by this number first.")
+#define P_CLIP                                              \
+  MX_P_FLOAT(mx_update_params, clip_gradient, "-1", MX_ANY, \
              "Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative.")
-#define P_MOMENTUM MX_P_FLOAT(update_params, momentum, "0", MX_ANY, "Decay of the moving average of updates.")
-#define P_LAZY MX_P_BOOL(update_params, lazy_update, "1", "For sparse gradients; arrays are always dense.")
-#define P_BETA1(initial) MX_P_FLOAT(update_params, beta1, initial, MX_ANY, "Decay of the moving average of gradients.")
+#define P_MOMENTUM MX_P_FLOAT(mx_update_params, momentum, "0", MX_ANY, "Decay of the moving average of updates.")
+#define P_LAZY MX_P_BOOL(mx_update_params, lazy_update, "1", "For sparse gradients; arrays are always dense.")
+#define P_BETA1(initial) \
+  MX_P_FLOAT(mx_update_params, beta1, initial, MX_ANY, "Decay of the moving average of gradients.")
 #define P_BETA2(initial) \
-  MX_P_FLOAT(update_params, beta2, initial, MX_ANY, "Decay of the moving average of squared gradients.")
-#define P_EPSILON(initial) MX_P_FLOAT(update_params, epsilon, initial, MX_ANY, "Keeps the divisor away from 0.")
-#define P_ETA MX_P_FLOAT(update_params, eta, NULL, MX_ANY, "Factor of the whole step, weight decay included.")
-#define P_BIAS MX_P_BOOL(update_params, bias_correction, "1", "Correct the averages for their start at 0.")
-#define P_T MX_P_INT(update_params, t, NULL, 0, INFINITY, "Number of this update, counted from 1.")
+  MX_P_FLOAT(mx_update_params, beta2, initial, MX_ANY, "Decay of the moving average of squared gradients.")
+#define P_EPSILON(initial) MX_P_FLOAT(mx_update_params, epsilon, initial, MX_ANY, "Keeps the divisor away from 0.")
+#define P_ETA MX_P_FLOAT(mx_update_params, eta, NULL, MX_ANY, "Factor of the whole step, weight decay included.")
+#define P_BIAS MX_P_BOOL(mx_update_params, bias_correction, "1", "Correct the averages for their start at 0.")
+#define P_T MX_P_INT(mx_update_params, t, NULL, 0, INFINITY, "Number of this update, counted from 1.")
 #define P_BOUNDS                                                                \
-  MX_P_FLOAT(update_params, lower_bound, "-1", MX_ANY,                          \
+  MX_P_FLOAT(mx_update_params, lower_bound, "-1", MX_ANY,                       \
              "Least norm of the weight in the trust ratio; none if negative."), \
-      MX_P_FLOAT(update_params, upper_bound, "-1", MX_ANY,                      \
+      MX_P_FLOAT(mx_update_params, upper_bound, "-1", MX_ANY,                   \
                  "Greatest norm of the weight in the trust ratio; none if negative.")
-#define P_CLIP_WEIGHTS                                  \
-  MX_P_FLOAT(update_params, clip_weights, "-1", MX_ANY, \
+#define P_CLIP_WEIGHTS                                     \
+  MX_P_FLOAT(mx_update_params, clip_weights, "-1", MX_ANY, \
              "New weights are clipped to [-clip_weights, clip_weights] if it is positive.")
 #define P_GAMMA1 \
-  MX_P_FLOAT(update_params, gamma1, "0.949999988", MX_ANY, "Decay of the moving averages of the gradient.")
+  MX_P_FLOAT(mx_update_params, gamma1, "0.949999988", MX_ANY, "Decay of the moving averages of the gradient.")
 
 static const mx_param sgd_table[] = {P_LR, P_WD, P_RESCALE, P_CLIP, P_LAZY, MX_P_END};
 static const mx_param momentum_table[] = {P_LR, P_MOMENTUM, P_WD, P_RESCALE, P_CLIP, P_LAZY, MX_P_END};
@@ -419,7 +159,7 @@ static const mx_param signsgd_table[] = {P_LR, P_WD, P_RESCALE, P_CLIP, MX_P_END
 static const mx_param signum_table[] = {
     P_LR,    P_MOMENTUM,
     P_WD,    P_RESCALE,
-    P_CLIP,  MX_P_FLOAT(update_params, wd_lh, "0", MX_ANY, "Weight decay that is applied to the weight itself."),
+    P_CLIP,  MX_P_FLOAT(mx_update_params, wd_lh, "0", MX_ANY, "Weight decay that is applied to the weight itself."),
     MX_P_END};
 static const mx_param adam_table[] = {P_LR,
                                       P_BETA1("0.899999976"),
@@ -437,7 +177,7 @@ static const mx_param rmsprop_table[] = {P_LR,           P_GAMMA1, P_EPSILON("9.
 static const mx_param rmspropalex_table[] = {
     P_LR,
     P_GAMMA1,
-    MX_P_FLOAT(update_params, gamma2, "0.899999976", MX_ANY, "Decay of the moving average of updates."),
+    MX_P_FLOAT(mx_update_params, gamma2, "0.899999976", MX_ANY, "Decay of the moving average of updates."),
     P_EPSILON("9.99999994e-09"),
     P_WD,
     P_RESCALE,
@@ -452,13 +192,13 @@ static const mx_param ftml_table[] = {
     P_T,
     P_WD,
     P_RESCALE,
-    {"clip_grad", MX_PARAM_FLOAT, offsetof(update_params, clip_gradient), "-1", -INFINITY, INFINITY, NULL,
+    {"clip_grad", MX_PARAM_FLOAT, offsetof(mx_update_params, clip_gradient), "-1", -INFINITY, INFINITY, NULL,
      "Gradients are clipped to [-clip_grad, clip_grad]; not if negative."},
     MX_P_END};
 static const mx_param ftrl_table[] = {
     P_LR,
-    MX_P_FLOAT(update_params, lamda1, "0.00999999978", MX_ANY, "Weight of the L1 norm."),
-    MX_P_FLOAT(update_params, beta, "1", MX_ANY, "Offset of the learning rate's divisor."),
+    MX_P_FLOAT(mx_update_params, lamda1, "0.00999999978", MX_ANY, "Weight of the L1 norm."),
+    MX_P_FLOAT(mx_update_params, beta, "1", MX_ANY, "Offset of the learning rate's divisor."),
     P_WD,
     P_RESCALE,
     P_CLIP,
@@ -468,7 +208,7 @@ static const mx_param lamb1_table[] = {P_BETA1("0.899999976"),
                                        P_EPSILON("9.99999997e-07"),
                                        P_T,
                                        P_BIAS,
-                                       MX_P_FLOAT(update_params, wd, NULL, MX_ANY, "Weight decay."),
+                                       MX_P_FLOAT(mx_update_params, wd, NULL, MX_ANY, "Weight decay."),
                                        P_RESCALE,
                                        P_CLIP,
                                        MX_P_END};
@@ -495,8 +235,8 @@ LAYOUT(lamb2_mp, "wgnnm", false, true)
 
 #define KERNEL(name, rule_, layout)                        \
   static mx_status name(const mx_call *c, mx_error *err) { \
-    hyper h = hyper_of(c->params);                         \
-    return update(c, &rule_, layout, &h);                  \
+    mx_update_hyper h = hyper_of(c->params);               \
+    return update(c, &mx_rule_##rule_, layout, &h);        \
   }
 KERNEL(sgd_update, sgd, "wg")
 KERNEL(sgd_mom_update, sgd_momentum, "wgs")
@@ -512,52 +252,50 @@ KERNEL(rmspropalex_update, rmsprop_centered, "wgsss")
 KERNEL(ftrl_update, ftrl, "wgss")
 
 static mx_status ftml_update(const mx_call *c, mx_error *err) {
-  hyper h = hyper_of(c->params);
+  mx_update_hyper h = hyper_of(c->params);
   correct_bias(&h, h.p->t);
-  return update(c, &ftml, "wgsss", &h);
+  return update(c, &mx_rule_ftml, "wgsss", &h);
 }
 
 /* A factor of the gradient that is 0 or not finite tells of an overflow in a loss that was scaled up: the step is left
  * out, and the weight stays. */
-static mx_status adamw_step(const mx_call *c, const char *layout, int n, const hyper *h, int j) {
-  operands o = operands_of(c, layout, j);
-  hyper each = *h;
-  if (isfinite(h->rescale) && h->rescale != 0) {
-    run_rule(&adamw, &each, &o);
-  } else if (o.out) {
-    mx_convert((o.master ? o.master : o.w)->data, (o.master ? o.master : o.w)->dtype, o.out->data, o.out->dtype,
-               mx_shape_size(&o.w->shape));
-  }
+static mx_status adamw_step(const mx_call *c, const char *layout, const mx_update_hyper *h, int j) {
+  mx_update_operands o = operands_of(c, layout, j);
+  const mx_tensor *w = o.master ? o.master : o.w;
+  if (isfinite(h->rescale) && h->rescale != 0)
+    mx_update_run(&mx_rule_adamw, h, &o);
+  else if (o.out && o.out->data != w->data)
+    mx_convert(w->data, w->dtype, o.out->data, o.out->dtype, mx_shape_size(&o.w->shape));
   return MX_OK;
 }
 static mx_status adamw_update(const mx_call *c, mx_error *err) {
-  hyper h = hyper_of(c->params);
+  mx_update_hyper h = hyper_of(c->params);
   h.rescale = number_at(&c->in[c->n_in - 1], 0);
-  return adamw_step(c, c->n_in == 6 ? "wgssmr" : "wgssr", 1, &h, 0);
+  return adamw_step(c, c->n_in == 6 ? "wgssmr" : "wgssr", &h, 0);
 }
 
 static mx_status lamb_phase1(const mx_call *c, const char *layout) {
-  hyper h = hyper_of(c->params);
+  mx_update_hyper h = hyper_of(c->params);
   if (h.p->bias_correction) correct_bias(&h, h.p->t);
-  operands o = operands_of(c, layout, 0);
+  mx_update_operands o = operands_of(c, layout, 0);
   o.keep_master = false; /* the output is a direction */
-  run_rule(&lamb_direction, &h, &o);
+  mx_update_run(&mx_rule_lamb_direction, &h, &o);
   return MX_OK;
 }
 static mx_status lamb_update_phase1(const mx_call *c, mx_error *err) { return lamb_phase1(c, "wgss"); }
 static mx_status mp_lamb_update_phase1(const mx_call *c, mx_error *err) { return lamb_phase1(c, "wgssm"); }
 
-static double trust_ratio(const update_params *p, double weight_norm, double update_norm) {
+static double trust_ratio(const mx_update_params *p, double weight_norm, double update_norm) {
   if (p->lower_bound >= 0 && weight_norm < p->lower_bound) weight_norm = p->lower_bound;
   if (p->upper_bound >= 0 && weight_norm > p->upper_bound) weight_norm = p->upper_bound;
   return weight_norm == 0 || update_norm == 0 ? 1 : weight_norm / update_norm;
 }
 static mx_status lamb_phase2(const mx_call *c, const char *layout) {
-  hyper h = hyper_of(c->params);
+  mx_update_hyper h = hyper_of(c->params);
   h.ratio = h.lr * trust_ratio(h.p, number_at(&c->in[2], 0), number_at(&c->in[3], 0));
-  operands o = operands_of(c, layout, 0);
+  mx_update_operands o = operands_of(c, layout, 0);
   o.keep_master = false; /* as recorded: the copy is read only */
-  run_rule(&lamb_step, &h, &o);
+  mx_update_run(&mx_rule_lamb_step, &h, &o);
   return MX_OK;
 }
 static mx_status lamb_update_phase2(const mx_call *c, mx_error *err) { return lamb_phase2(c, "wgnn"); }
@@ -566,10 +304,10 @@ static mx_status mp_lamb_update_phase2(const mx_call *c, mx_error *err) { return
 /* ---- operators on several weights ---- */
 
 #define P_LIST(name, field, doc) \
-  { name, MX_PARAM_FLOATS, offsetof(update_params, field), NULL, -INFINITY, INFINITY, NULL, doc }
+  { name, MX_PARAM_FLOATS, offsetof(mx_update_params, field), NULL, -INFINITY, INFINITY, NULL, doc }
 #define P_LRS P_LIST("lrs", lrs, "Learning rates, one a weight.")
 #define P_WDS P_LIST("wds", wds, "Weight decays, one a weight.")
-#define P_NUM MX_P_INT(update_params, num_weights, "1", 1, MAX_WEIGHTS, "Number of weights.")
+#define P_NUM MX_P_INT(mx_update_params, num_weights, "1", 1, MAX_WEIGHTS, "Number of weights.")
 
 static const mx_param multi_sgd_table[] = {P_LRS, P_WDS, P_RESCALE, P_CLIP, P_NUM, MX_P_END};
 static const mx_param multi_momentum_table[] = {P_LRS, P_WDS, P_MOMENTUM, P_RESCALE, P_CLIP, P_NUM, MX_P_END};
@@ -584,20 +322,20 @@ static const mx_param multi_adamw_table[] = {P_LRS,
                                              P_CLIP,
                                              P_NUM,
                                              MX_P_END};
-static const mx_param multi_lamb_table[] = {
-    P_LIST("learning_rates", lrs, "Learning rates, one a weight."),
-    P_BETA1("0.899999976"),
-    P_BETA2("0.999000013"),
-    P_EPSILON("9.99999997e-07"),
-    P_WDS,
-    P_RESCALE,
-    P_BOUNDS,
-    P_CLIP,
-    P_BIAS,
-    MX_P_INTS(update_params, step_count, NULL, 0, INFINITY, "Numbers of these updates, counted from 1, one a weight."),
-    {"num_tensors", MX_PARAM_INT, offsetof(update_params, num_weights), "1", 1, MAX_WEIGHTS, NULL,
-     "Number of weights."},
-    MX_P_END};
+static const mx_param multi_lamb_table[] = {P_LIST("learning_rates", lrs, "Learning rates, one a weight."),
+                                            P_BETA1("0.899999976"),
+                                            P_BETA2("0.999000013"),
+                                            P_EPSILON("9.99999997e-07"),
+                                            P_WDS,
+                                            P_RESCALE,
+                                            P_BOUNDS,
+                                            P_CLIP,
+                                            P_BIAS,
+                                            MX_P_INTS(mx_update_params, step_count, NULL, 0, INFINITY,
+                                                      "Numbers of these updates, counted from 1, one a weight."),
+                                            {"num_tensors", MX_PARAM_INT, offsetof(mx_update_params, num_weights), "1",
+                                             1, MAX_WEIGHTS, NULL, "Number of weights."},
+                                            MX_P_END};
 
 static mx_status check_length(const char *name, int n, int64_t want, mx_error *err) {
   if (n == want) return MX_OK;
@@ -608,24 +346,24 @@ static mx_status check_length(const char *name, int n, int64_t want, mx_error *e
   return MX_ERR_VALUE;
 }
 static mx_status multi_check(void *params, mx_error *err) {
-  const update_params *p = params;
+  const mx_update_params *p = params;
   MX_TRY(check_length("lrs", p->lrs.n, p->num_weights, err));
   return check_length("wds", p->wds.n, p->num_weights, err);
 }
 static mx_status multi_adamw_check(void *params, mx_error *err) {
   MX_TRY(multi_check(params, err));
-  return check_length("etas", ((update_params *)params)->etas.n, ((update_params *)params)->num_weights, err);
+  return check_length("etas", ((mx_update_params *)params)->etas.n, ((mx_update_params *)params)->num_weights, err);
 }
 static mx_status multi_lamb_check(void *params, mx_error *err) {
-  const update_params *p = params;
+  const mx_update_params *p = params;
   MX_TRY(check_length("learning_rates", p->lrs.n, p->num_weights, err));
   MX_TRY(check_length("wds", p->wds.n, p->num_weights, err));
   return check_length("step_count", p->step_count.n, p->num_weights, err);
 }
 
 /* "weight_0", "grad_0", "mom_0", "weight_1", ...; then the tail. */
-static void multi_name(const char *layout, const char *tail, const char *const *states, const update_params *p, int i,
-                       char *buf, size_t size) {
+static void multi_name(const char *layout, const char *tail, const char *const *states, const mx_update_params *p,
+                       int i, char *buf, size_t size) {
   int len = (int)strlen(layout), groups = len * (int)p->num_weights;
   if (i >= groups) {
     char role = tail[i - groups];
@@ -637,44 +375,44 @@ static void multi_name(const char *layout, const char *tail, const char *const *
   snprintf(buf, size, "%s_%d", k < 2 ? plain[k] : layout[k] == 'm' ? "weight32" : states[k - 2], i / len);
 }
 
-static int multi_count_out(const void *params) { return (int)((const update_params *)params)->num_weights; }
+static int multi_count_out(const void *params) { return (int)((const mx_update_params *)params)->num_weights; }
 
 /* Runs the rule on every weight; learning rates and weight decays come from the parameters or from the last inputs. */
-static mx_status multi_update(const mx_call *c, const rule *r, const char *layout, bool preloaded) {
-  hyper h = hyper_of(c->params);
+static mx_status multi_update(const mx_call *c, const mx_update_rule *r, const char *layout, bool preloaded) {
+  mx_update_hyper h = hyper_of(c->params);
   for (int j = 0; j < c->n_out; j++) {
     h.lr = preloaded ? number_at(&c->in[c->n_in - 2], j) : h.p->lrs.v[j];
     h.wd = preloaded ? number_at(&c->in[c->n_in - 1], j) : h.p->wds.v[j];
-    operands o = operands_of(c, layout, j);
-    run_rule(r, &h, &o);
+    mx_update_operands o = operands_of(c, layout, j);
+    mx_update_run(r, &h, &o);
   }
   return MX_OK;
 }
 static mx_status multi_adamw(const mx_call *c, const char *layout) {
-  hyper h = hyper_of(c->params);
+  mx_update_hyper h = hyper_of(c->params);
   h.rescale = number_at(&c->in[c->n_in - 1], 0);
   for (int j = 0; j < c->n_out; j++) {
     h.lr = h.p->lrs.v[j], h.wd = h.p->wds.v[j], h.eta = h.p->etas.v[j];
-    MX_TRY(adamw_step(c, layout, c->n_out, &h, j));
+    MX_TRY(adamw_step(c, layout, &h, j));
   }
   return MX_OK;
 }
 /* Norms are summed block by block, so that they do not depend on the number of threads. */
 static mx_status multi_lamb(const mx_call *c, const char *layout) {
-  hyper h = hyper_of(c->params);
+  mx_update_hyper h = hyper_of(c->params);
   for (int j = 0; j < c->n_out; j++) {
     h.lr = h.p->lrs.v[j], h.wd = h.p->wds.v[j];
     if (h.p->bias_correction) correct_bias(&h, h.p->step_count.v[j]);
-    operands o = operands_of(c, layout, j), measure = o;
+    mx_update_operands o = operands_of(c, layout, j), measure = o;
     measure.sums = c->workspace;
     measure.out = NULL;
     measure.keep_master = false;
-    run_rule(&lamb_measure, &h, &measure);
+    mx_update_run(&mx_rule_lamb_measure, &h, &measure);
     double weight = 0, step = 0;
     int64_t n = mx_shape_size(&o.w->shape);
-    for (int64_t b = 0; b * BLOCK < n; b++) weight += measure.sums[2 * b], step += measure.sums[2 * b + 1];
+    for (int64_t b = 0; b * MX_UPDATE_BLOCK < n; b++) weight += measure.sums[2 * b], step += measure.sums[2 * b + 1];
     h.ratio = h.lr * trust_ratio(h.p, sqrt(weight), sqrt(step));
-    run_rule(&lamb_apply, &h, &o);
+    mx_update_run(&mx_rule_lamb_apply, &h, &o);
   }
   return MX_OK;
 }
@@ -684,20 +422,20 @@ static mx_status multi_lamb_prepare(mx_call *c, mx_error *err) {
     int64_t n = mx_shape_size(&c->out[j].shape);
     if (n > largest) largest = n;
   }
-  c->workspace_bytes = (size_t)(largest / BLOCK + 1) * 2 * sizeof(double);
+  c->workspace_bytes = (size_t)(largest / MX_UPDATE_BLOCK + 1) * 2 * sizeof(double);
   return MX_OK;
 }
 
 #define MULTI(name, layout, tail, states, call)                                                                   \
   static int name##_count_in(const void *p) {                                                                     \
-    return (int)(sizeof(layout) - 1) * (int)((const update_params *)p)->num_weights + (int)(sizeof(tail) - 1);    \
+    return (int)(sizeof(layout) - 1) * (int)((const mx_update_params *)p)->num_weights + (int)(sizeof(tail) - 1); \
   }                                                                                                               \
   static void name##_in_name(const void *p, int i, char *buf, size_t size) {                                      \
     multi_name(layout, tail, states, p, i, buf, size);                                                            \
   }                                                                                                               \
   static bool name##_is_aux(const void *p, int i) {                                                               \
     int len = (int)(sizeof(layout) - 1);                                                                          \
-    return i < len * (int)((const update_params *)p)->num_weights && i % len >= 2;                                \
+    return i < len * (int)((const mx_update_params *)p)->num_weights && i % len >= 2;                             \
   }                                                                                                               \
   static mx_status name##_shape(const void *p, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) { \
     return layout_shape(layout, tail, n_out, in, out, err);                                                       \
@@ -710,14 +448,14 @@ static mx_status multi_lamb_prepare(mx_call *c, mx_error *err) {
 static const char *const no_states[] = {NULL};
 static const char *const mom_state[] = {"mom"};
 static const char *const adam_states[] = {"mean", "var"};
-MULTI(multi_sgd, "wg", "", no_states, multi_update(c, &sgd, "wg", false))
-MULTI(multi_sgd_mom, "wgs", "", mom_state, multi_update(c, &sgd_momentum, "wgs", false))
-MULTI(multi_mp_sgd, "wgm", "", no_states, multi_update(c, &sgd, "wgm", false))
-MULTI(multi_mp_sgd_mom, "wgsm", "", mom_state, multi_update(c, &sgd_momentum, "wgsm", false))
-MULTI(preloaded_sgd, "wg", "ld", no_states, multi_update(c, &sgd, "wg", true))
-MULTI(preloaded_sgd_mom, "wgs", "ld", mom_state, multi_update(c, &sgd_momentum, "wgs", true))
-MULTI(preloaded_mp_sgd, "wgm", "ld", no_states, multi_update(c, &sgd, "wgm", true))
-MULTI(preloaded_mp_sgd_mom, "wgsm", "ld", mom_state, multi_update(c, &sgd_momentum, "wgsm", true))
+MULTI(multi_sgd, "wg", "", no_states, multi_update(c, &mx_rule_sgd, "wg", false))
+MULTI(multi_sgd_mom, "wgs", "", mom_state, multi_update(c, &mx_rule_sgd_momentum, "wgs", false))
+MULTI(multi_mp_sgd, "wgm", "", no_states, multi_update(c, &mx_rule_sgd, "wgm", false))
+MULTI(multi_mp_sgd_mom, "wgsm", "", mom_state, multi_update(c, &mx_rule_sgd_momentum, "wgsm", false))
+MULTI(preloaded_sgd, "wg", "ld", no_states, multi_update(c, &mx_rule_sgd, "wg", true))
+MULTI(preloaded_sgd_mom, "wgs", "ld", mom_state, multi_update(c, &mx_rule_sgd_momentum, "wgs", true))
+MULTI(preloaded_mp_sgd, "wgm", "ld", no_states, multi_update(c, &mx_rule_sgd, "wgm", true))
+MULTI(preloaded_mp_sgd_mom, "wgsm", "ld", mom_state, multi_update(c, &mx_rule_sgd_momentum, "wgsm", true))
 MULTI(multi_adamw_plain, "wgss", "r", adam_states, multi_adamw(c, "wgss"))
 MULTI(multi_adamw_mp, "wgssm", "r", adam_states, multi_adamw(c, "wgssm"))
 MULTI(multi_lamb_plain, "wgss", "", adam_states, multi_lamb(c, "wgss"))
@@ -725,14 +463,21 @@ MULTI(multi_lamb_mp, "wgssm", "", adam_states, multi_lamb(c, "wgssm"))
 
 /* ---- multi_lars ---- */
 
-static const mx_param lars_table[] = {MX_P_FLOAT(update_params, eta, NULL, MX_ANY, "Trust coefficient."),
-                                      MX_P_FLOAT(update_params, eps, NULL, MX_ANY, "Keeps the divisor away from 0."),
+static const mx_param lars_table[] = {MX_P_FLOAT(mx_update_params, eta, NULL, MX_ANY, "Trust coefficient."),
+                                      MX_P_FLOAT(mx_update_params, eps, NULL, MX_ANY, "Keeps the divisor away from 0."),
                                       P_RESCALE, MX_P_END};
+
+static mx_status lars_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
+  mx_dtype t = out[0];
+  for (int i = 0; i < n_in && t == MX_DTYPE_UNKNOWN; i++) t = in[i];
+  for (int i = 0; i < n_in; i++) MX_TRY(set_type(&in[i], t, "An input", err));
+  return set_type(&out[0], t, "The output", err);
+}
 
 /* You, Gitman and Ginsburg, "Large batch training of convolutional networks", 2017. */
 static mx_status multi_lars(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
-  const update_params *p = c->params;
+  const mx_update_params *p = c->params;
   int64_t n = mx_shape_size(&c->out[0].shape);
   for (int64_t i = 0; i < n; i++) {
     double lr = number_at(&c->in[0], i), w = sqrt(number_at(&c->in[1], i)), g = sqrt(number_at(&c->in[2], i));
@@ -767,19 +512,19 @@ static const mx_alias in_place_5[] = {PAIRS(5)};
 #define DECAY_NOTE " With g = clip(rescale_grad grad + wd weight): "
 #define MP_NOTE " The arithmetic is in float32 on weight32; the output is the rounded new weight."
 
-#define UPDATE(name_, doc_, table, layout, n, names, docs, aux_, kernel_, ...)                                    \
-  {                                                                                                               \
-    .name = name_, .family = FAMILY, .doc = doc_, .in_doc = docs, .params = table,                                \
-    .params_size = sizeof(update_params), .n_in = n, .n_out = 1, .in_names = names, .aux = aux_, .mutates = aux_, \
-    .infer_shape = layout##_shape, .infer_dtype = layout##_dtype, .aliases_mem = in_place, .kernel = kernel_,     \
-    __VA_ARGS__                                                                                                   \
+#define UPDATE(name_, doc_, table, layout, n, names, docs, aux_, kernel_, ...)                                       \
+  {                                                                                                                  \
+    .name = name_, .family = FAMILY, .doc = doc_, .in_doc = docs, .params = table,                                   \
+    .params_size = sizeof(mx_update_params), .n_in = n, .n_out = 1, .in_names = names, .aux = aux_, .mutates = aux_, \
+    .infer_shape = layout##_shape, .infer_dtype = layout##_dtype, .aliases_mem = in_place, .kernel = kernel_,        \
+    __VA_ARGS__                                                                                                      \
   }
-#define MULTI_UPDATE(name_, doc_, table, check_, fn, alias, ...)                                          \
-  {                                                                                                       \
-    .name = name_, .family = FAMILY, .doc = doc_, .params = table, .params_size = sizeof(update_params),  \
-    .check = check_, .n_in = 2, .n_out = 1, .count_in = fn##_count_in, .count_out = multi_count_out,      \
-    .in_name = fn##_in_name, .is_aux = fn##_is_aux, .infer_shape = fn##_shape, .infer_dtype = fn##_dtype, \
-    .aliases_mem = alias, .kernel = fn, __VA_ARGS__                                                       \
+#define MULTI_UPDATE(name_, doc_, table, check_, fn, alias, ...)                                            \
+  {                                                                                                         \
+    .name = name_, .family = FAMILY, .doc = doc_, .params = table, .params_size = sizeof(mx_update_params), \
+    .check = check_, .n_in = 2, .n_out = 1, .count_in = fn##_count_in, .count_out = multi_count_out,        \
+    .in_name = fn##_in_name, .is_aux = fn##_is_aux, .infer_shape = fn##_shape, .infer_dtype = fn##_dtype,   \
+    .aliases_mem = alias, .kernel = fn, __VA_ARGS__                                                         \
   }
 
 const mx_op mx_ops_optimizer[] = {
@@ -802,9 +547,10 @@ const mx_op mx_ops_optimizer[] = {
            "d = lr (g + wd weight); mom = momentum mom - d; the new weight is weight + momentum mom - d.",
            nag_table, wgs, 3, MX_STRINGS("weight", "grad", "mom"),
            MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Momentum")), 4, nag_mom_update, ),
-    UPDATE("mp_nag_mom_update", "nag_mom_update for weights in half precision; the weight decay in the stored momentum is that of the new "
-           "weight." MP_NOTE, nag_table, wgsm, 4,
-           MX_STRINGS("weight", "grad", "mom", "weight32"),
+    UPDATE("mp_nag_mom_update",
+           "nag_mom_update for weights in half precision; the weight decay in the stored momentum is that of the new "
+           "weight." MP_NOTE,
+           nag_table, wgsm, 4, MX_STRINGS("weight", "grad", "mom", "weight32"),
            MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Momentum"), DOC_MASTER), 12, mp_nag_mom_update, ),
     UPDATE("signsgd_update", "Descent by the sign of the gradient: weight (1 - lr wd) - lr sign(grad).", signsgd_table,
            wg, 2, MX_STRINGS("weight", "grad"), MX_STRINGS(DOC_WEIGHT, DOC_GRAD), 0, signsgd_update, ),
@@ -861,7 +607,7 @@ const mx_op mx_ops_optimizer[] = {
         .source = "Zheng and Kwok, Follow the moving leader in deep learning, 2017"),
     UPDATE("ftrl_update",
            "Follow the regularized leader." STEP_NOTE "z = z + g - (sqrt(n + g^2) - sqrt(n)) weight / lr; n = n + g^2; "
-                                                      "the new weight is (sign(z) lamda1 - z) / ((beta "
+           "the new weight is (sign(z) lamda1 - z) / ((beta "
            "+ sqrt(n)) / lr + wd) where |z| > lamda1, and 0 elsewhere.",
            ftrl_table, wgss, 4, MX_STRINGS("weight", "grad", "z", "n"),
            MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("z"), DOC_STATE("Sum of squared gradients")), 12, ftrl_update,
@@ -890,8 +636,10 @@ const mx_op mx_ops_optimizer[] = {
            MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Average of gradients"),
                       DOC_STATE("Average of squared gradients"), DOC_MASTER),
            12, mp_lamb_update_phase1, ),
-    UPDATE("mp_lamb_update_phase2", "lamb_update_phase2 for weights in half precision: the step starts from weight32, which stays as it is, and the output is rounded."  lamb2_table, lamb2_mp,
-           5, MX_STRINGS("weight", "g", "r1", "r2", "weight32"),
+    UPDATE("mp_lamb_update_phase2",
+           "lamb_update_phase2 for weights in half precision: the step starts from weight32, which stays as it is, and "
+           "the output is rounded.",
+           lamb2_table, lamb2_mp, 5, MX_STRINGS("weight", "g", "r1", "r2", "weight32"),
            MX_STRINGS(DOC_WEIGHT, "Direction, of the shape of the weight.", "Norm of the weight, one number.",
                       "Norm of the direction, one number.", DOC_MASTER),
            16, mp_lamb_update_phase2, ),
@@ -948,10 +696,11 @@ const mx_op mx_ops_optimizer[] = {
                           "Weight decays."),
      .source = "You, Gitman and Ginsburg, Large batch training of convolutional networks, 2017",
      .params = lars_table,
-     .params_size = sizeof(update_params),
+     .params_size = sizeof(mx_update_params),
      .n_in = 4,
      .n_out = 1,
      .in_names = MX_STRINGS("lrs", "weights_sum_sq", "grads_sum_sq", "wds"),
+     .infer_dtype = lars_dtype,
      .aliases_mem = in_place,
      .kernel = multi_lars},
     {0}};

@@ -290,11 +290,25 @@ static void check_names(const mx_names *got, const golden *g, const char *list, 
   }
 }
 
+/* The inputs of the operator in its own order, in which states may stand between arguments: order[i] counts arguments
+ * first, then states. */
+static mx_status input_order(const mx_op *op, const work *w, int order[], mx_error *err) {
+  void *params;
+  MX_TRY(mx_op_params_new(op, &w->attrs, &params, err));
+  for (int i = 0, arg = 0, aux = 0; i < w->n_args + w->n_aux; i++)
+    order[i] = aux < w->n_aux && mx_op_is_aux(op, params, i) ? w->n_args + aux++ : arg++;
+  mx_op_params_free(op, params);
+  return MX_OK;
+}
+
 static mx_status make_symbol(const golden *g, const mx_op *op, work *w, char *diff, size_t size, mx_error *err) {
-  int n = w->n_args + w->n_aux;
-  for (int i = 0; i < n; i++)
-    MX_TRY(mx_symbol_variable(
-        i < w->n_args ? name_at(g, "arguments", i) : name_at(g, "auxiliary_states", i - w->n_args), &w->input[i], err));
+  int n = w->n_args + w->n_aux, order[2 * MAX_ARRAYS];
+  MX_TRY(input_order(op, w, order, err));
+  for (int i = 0; i < n; i++) {
+    int k = order[i];
+    const char *name = k < w->n_args ? name_at(g, "arguments", k) : name_at(g, "auxiliary_states", k - w->n_args);
+    MX_TRY(mx_symbol_variable(name, &w->input[i], err));
+  }
   MX_TRY(mx_symbol_apply(op, "x", "x", &w->attrs, NULL, w->input, n, &w->symbol, err));
   MX_TRY(mx_symbol_arguments(w->symbol, &w->names, err));
   check_names(&w->names, g, "arguments", diff, size);
@@ -355,9 +369,10 @@ static mx_status run_into_outputs(const golden *g, const mx_op *op, work *w, cha
   mx_array *in[2 * MAX_ARRAYS], *out[MAX_ARRAYS];
   tensor t;
   MX_TRY(load_inputs(g, w, err));
-  for (int i = 0; i < w->n_args; i++) in[i] = w->arg[i].array;
-  for (int i = 0; i < w->n_aux; i++) in[w->n_args + i] = w->aux[i].array;
-  int n_out = 0;
+  int n_out = 0, order[2 * MAX_ARRAYS];
+  MX_TRY(input_order(op, w, order, err));
+  for (int i = 0; i < w->n_args + w->n_aux; i++)
+    in[i] = order[i] < w->n_args ? w->arg[order[i]].array : w->aux[order[i] - w->n_args].array;
   for (; n_out < MAX_ARRAYS && find_tensor(g, "output", NULL, n_out, &t); n_out++) {
     MX_TRY(guarded_new(t.dtype, &t.shape, &w->out[n_out], err));
     out[n_out] = w->out[n_out].array;
