@@ -1,0 +1,226 @@
+# Sequences of unequal lengths: the bucket iterator and training on it.
+
+#' Iterate over sequences in buckets
+#'
+#' Sequences of about equal length share a bucket; every batch comes from one bucket, so that little padding is needed.
+#' A last short batch of a bucket is completed by the bucket's first examples.
+#'
+#' `$reset()` makes the plan of a pass and is needed before use; `$iter.next()`, `$value()` and `$num.pad()` work as in
+#' [is.mx.dataiter()]. `$value()` has `data`, `seq.mask` (length of each sequence without mask elements) and `label`.
+#' `$bucketID` is a number named by the current bucket: the number of its batch.
+#'
+#' @param buckets List, named by sequence length, of `list(data =, label =)`: `data` is a matrix `c(seq, n)` or an array
+#'   `c(features, seq, n)`, `label` a vector of length n or an array whose last dimension is n.
+#' @param batch.size Sequences in a batch.
+#' @param data.mask.element The number that stands for "no token" in `data`.
+#' @param shuffle Random order of sequences within the buckets, and of batches, other in every pass?
+#' @param seed Seed of that order. R's own random numbers are left as they are.
+#' @return An object of reference class `BucketIter`.
+#' @section Errors: `mxnet_value_error` for buckets without names or of another form; `mxnet_state_error` when used
+#'   before `$reset()`.
+#' @seealso [mx.model.buckets()]
+#' @examples
+#' short <- list(data = matrix(c(1, 2, 2, 1, 2, 2), 2), label = c(0, 1, 1))
+#' long <- list(data = matrix(c(1, 2, 0, 2, 2, 1), 3), label = c(1, 0))
+#' it <- mx.io.bucket.iter(list("2" = short, "3" = long), batch.size = 2)
+#' it$reset()
+#' while (it$iter.next()) cat("bucket", names(it$bucketID), "pad", it$num.pad(), "\n")
+#' @export
+mx.io.bucket.iter <- function(buckets, batch.size, data.mask.element = 0, shuffle = FALSE, seed = 123) {
+  if (!is.list(buckets) || !length(buckets) || is.null(names(buckets)) || !all(nzchar(names(buckets))))
+    mx.stop("value", "`buckets` must be a list named by sequence length.")
+  BucketIter$new(buckets = buckets, batch.size = mx.util.count(batch.size, "batch.size"),
+                 data.mask.element = data.mask.element,
+                 shuffle = mx.util.flag(shuffle, "shuffle"), seed = seed)
+}
+
+# One bucket's arrays on the native side: data, seq.mask, label; each with its last dimension for the sequences.
+mx.bucket.internal.arrays <- function(bucket, name, mask) {
+  if (!is.list(bucket) || is.null(bucket$data) || is.null(bucket$label))
+    mx.stop("value", "Bucket ", name, " must be list(data =, label =).")
+  x <- bucket$data
+  d <- dim(x)
+  if (length(d) < 2L) mx.stop("value", "`data` of bucket ", name,
+                              " must be a matrix c(seq, n) or an array c(features, seq, n).")
+  n <- d[length(d)]
+  if (mx.model.internal.examples(bucket$label) != n)
+    mx.stop("value", "Bucket ", name, " has ", n, " sequences and ", mx.model.internal.examples(bucket$label),
+            " labels.")
+  # A step with several features is masked when all of them are.
+  masked <- array(x == mask, c(prod(d[seq_len(length(d) - 2L)]), d[length(d) - 1L], n))
+  steps <- colSums(masked) == dim(masked)[1L]
+  lapply(list(data = x, seq.mask = d[length(d) - 1L] - colSums(steps), label = bucket$label), mx.nd.array, mx.cpu())
+}
+
+#' @rdname mx.io.bucket.iter
+#' @export BucketIter
+#' @exportClass BucketIter
+#' @field buckets,bucket.names,batch.size,data.mask.element,shuffle,seed What the iterator was made of.
+#' @field bucket.plan The batches of the pass, in order: numbers named by bucket. `bucketID` is the current one.
+#' @field epoch,batch Number of the pass and of the batch in it.
+#' @field batch.per.bucket,last.batch.pad Batches of each bucket, and what completes its last one.
+#' @field batch.per.epoch Batches in a pass.
+#' @field bucketID,arrays,order See above; arrays and order are internal.
+BucketIter <- setRefClass(
+  "BucketIter",
+  fields = list(
+    buckets = "list", bucket.names = "character", batch.size = "numeric", data.mask.element = "numeric",
+    shuffle = "logical", bucket.plan = "numeric", bucketID = "numeric", epoch = "numeric", batch = "numeric",
+    batch.per.bucket = "numeric", last.batch.pad = "numeric", batch.per.epoch = "numeric", seed = "numeric",
+    arrays = "list", order = "list"
+  ),
+  methods = list(
+    initialize = function(...) {
+      initFields(...)
+      if (!length(buckets)) return(.self)
+      bucket.names <<- names(buckets)
+      arrays <<- mapply(mx.bucket.internal.arrays, buckets, bucket.names, MoreArgs = list(mask = data.mask.element),
+                        SIMPLIFY = FALSE)
+      n <- vapply(arrays, function(a) length(a$seq.mask), 0)
+      batch.per.bucket <<- ceiling(n / batch.size)
+      last.batch.pad <<- batch.per.bucket * batch.size - n
+      batch.per.epoch <<- sum(batch.per.bucket)
+      epoch <<- 0
+      batch <<- 0
+      .self
+    },
+    reset = function() {
+      count <- batch.per.bucket
+      plan <- stats::setNames(sequence(count), rep(bucket.names, count))
+      n <- count * batch.size - last.batch.pad
+      if (shuffle) {
+        mx.util.with.seed(seed + epoch, {
+          bucket.plan <<- plan[sample.int(length(plan))]
+          order <<- lapply(n, sample.int)
+        })
+      } else {
+        bucket.plan <<- plan
+        order <<- lapply(n, function(i) NULL)
+      }
+      epoch <<- epoch + 1
+      batch <<- 0
+    },
+    iter.next = function() {
+      if (!length(bucket.plan)) mx.stop("state", "Call $reset() before $iter.next().")
+      if (batch >= batch.per.epoch) return(FALSE)
+      batch <<- batch + 1
+      bucketID <<- bucket.plan[batch]
+      TRUE
+    },
+    value = function() {
+      if (!length(bucketID)) mx.stop("state", "Call $iter.next() before $value().")
+      b <- names(bucketID)
+      n <- length(arrays[[b]]$seq.mask)
+      begin <- (bucketID[[1L]] - 1) * batch.size
+      end <- begin + batch.size
+      if (end <= n && is.null(order[[b]])) return(lapply(arrays[[b]], mx.nd.slice, begin, end))
+      index <- (seq(begin, end - 1) %% n) + 1
+      if (!is.null(order[[b]])) index <- order[[b]][index]
+      lapply(arrays[[b]], mx.io.internal.permute, index)
+    },
+    num.pad = function() {
+      b <- names(bucketID)
+      if (length(bucketID) && bucketID == batch.per.bucket[[b]]) last.batch.pad[[b]] else 0
+    },
+    finalize = function() invisible(),
+    show = function() {
+      cat("<BucketIter> ", length(bucket.names), " buckets (", mx.util.and(bucket.names), "), ", batch.per.epoch,
+          " batches of ", batch.size, "\n", sep = "")
+    }))
+
+#' Train on buckets of sequences
+#'
+#' Trains a network whose batches come in several lengths, or a recurrent network with fixed ones. All lengths share the
+#' parameters; each is bound once, when it is first met.
+#'
+#' Inputs of the network that are neither in the batches nor known to the initializer, such as initial states, are zero.
+#'
+#' @param symbol A symbol, or a list of symbols named by bucket.
+#' @param train.data,eval.data Iterators: [mx.io.bucket.iter()], or any other when `symbol` is one symbol.
+#' @param metric A metric, see [mx.metric], or `NULL`.
+#' @param arg.params,aux.params Parameters to start from: named lists of NDArrays that take precedence over the
+#'   initializer.
+#' @param fixed.params Names of parameters that keep their values. They are not part of the result's `arg.params`.
+#' @param optimizer An optimizer object ([mx.opt.create()]), or a name: then `rescale.grad` is one over the batch size.
+#' @param begin.round,num.round Numbers of the first and of the last epoch.
+#' @inheritParams mx.model.FeedForward.create
+#' @return A list of class `MXFeedForwardModel` with `symbol` (of the first bucket), `arg.params` and `aux.params`.
+#' @section Errors: As in [mx.model.FeedForward.create()]; `mxnet_value_error` for a bucket without symbol.
+#' @seealso [rnn.graph()], [mx.infer.rnn()].
+#' @examples
+#' # Does the sequence begin with 1?
+#' x <- matrix(sample(1:2, 120, TRUE), 3)
+#' it <- mx.io.bucket.iter(list("3" = list(data = x, label = x[1, ] == 1)), batch.size = 10)
+#' net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 3, num_embed = 4, num_hidden = 4,
+#'   num_decode = 2, config = "seq-to-one", cell_type = "gru", loss_output = "softmax")
+#' model <- mx.model.buckets(net, it, num.round = 3, metric = mx.metric.accuracy, initializer = mx.init.Xavier(),
+#'   optimizer = mx.opt.create("adam", learning.rate = 0.05, rescale.grad = 1 / 10))
+#' @export
+mx.model.buckets <- function(symbol, train.data, eval.data = NULL, metric = NULL, arg.params = NULL, aux.params = NULL,
+                             fixed.params = NULL, num.round = 1, begin.round = 1, initializer = mx.init.uniform(0.01),
+                             optimizer = "sgd", ctx = NULL, batch.end.callback = NULL, epoch.end.callback = NULL,
+                             kvstore = "local", verbose = TRUE, metric_cpu = TRUE) {
+  several <- is.list(symbol) && !is.mx.symbol(symbol)
+  if (!all(vapply(if (several) symbol else list(symbol), is.mx.symbol, NA))) mx.stop("value",
+      "symbol must be a symbol or a list of symbols.")
+  if (several && !inherits(train.data, "BucketIter"))
+    mx.stop("value", "A list of symbols needs a bucket iterator (mx.io.bucket.iter).")
+  devices <- mx.util.devices(ctx)
+  symbol.of <- function(iter) {
+    if (!several) return(symbol)
+    found <- symbol[[names(iter$bucketID)]]
+    if (is.null(found)) mx.stop("value", "There is no symbol for bucket ", names(iter$bucketID), "; there are ",
+                                mx.util.and(names(symbol)), ".")
+    found
+  }
+  if (inherits(train.data, "BucketIter")) train.data$reset()
+  batch <- mx.model.internal.first(train.data)
+  feed.of <- function(symbol, batch) {
+    inputs <- intersect(symbol$arguments, names(batch))
+    if (!length(inputs)) mx.stop("value", "The network takes none of the entries of a batch: ",
+                                 mx.util.and(names(batch)), ".")
+    stats::setNames(inputs, inputs)
+  }
+
+  # Every bucket has the parameters of the first, which is the one of the result too.
+  first <- if (several) symbol[[1L]] else symbol
+  begin <- if (several) mx.bucket.internal.batch(train.data, names(symbol)[1L], batch) else batch
+  feed <- feed.of(first, begin)
+  shapes <- mx.train.internal.shapes(begin, feed)
+  params <- mx.model.init.params(first, shapes, NULL, initializer, mx.cpu())
+  merge <- function(own, given, known)
+    utils::modifyList(own, lapply(given[setdiff(intersect(names(given), known), names(feed))], mx.util.as.nd))
+  params$arg.params <- merge(params$arg.params, arg.params, first$arguments)
+  params$aux.params <- merge(params$aux.params, aux.params, first$auxiliary.states)
+  slices <- mx.model.slice.shape(shapes, length(devices))
+  net <- mx.net.new(first, devices, slices[[1L]]$shape, params$arg.params, params$aux.params, fixed.params,
+                    states = TRUE)
+
+  if (is.character(optimizer)) optimizer <- mx.opt.create(optimizer, rescale.grad = 1 / utils::tail(shapes[[1L]], 1L))
+  kvstore <- mx.model.create.kvstore(kvstore, params$arg.params, length(devices), verbose = verbose)
+  groups <- new.env(parent = emptyenv())
+  group.of <- function(iter, batch, is.train) {
+    own <- symbol.of(iter)
+    feed <- feed.of(own, batch)
+    shapes <- mx.train.internal.shapes(batch, feed)
+    key <- paste(c(if (several) names(iter$bucketID), unlist(shapes)), collapse = " ")
+    group <- groups[[key]]
+    # A binding for validation has no gradients; training needs one of its own then.
+    if (is.null(group) || (is.train && !group$trains)) {
+      group <- mx.group.new(net, own, shapes, feed, if ("label" %in% names(batch)) "label", is.train)
+      group$trains <- is.train
+      groups[[key]] <- group
+    }
+    group
+  }
+  mx.train.loop(net, group.of, train.data, eval.data, metric, optimizer, kvstore, begin.round, num.round,
+                epoch.end.callback, batch.end.callback,
+                verbose, metric_cpu)
+}
+
+# A batch of a certain bucket, for its shapes.
+mx.bucket.internal.batch <- function(iter, bucket, otherwise) {
+  arrays <- iter$arrays[[bucket]]
+  if (is.null(arrays)) return(otherwise)
+  lapply(arrays, mx.io.internal.permute, rep_len(seq_len(length(arrays$seq.mask)), iter$batch.size))
+}

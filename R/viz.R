@@ -1,0 +1,262 @@
+# Drawings of networks: Graphviz text, SVG where Graphviz is installed, and base graphics everywhere.
+
+#' Draw a network
+#'
+#' Returns a drawing of a symbol, or of an executor with the values it holds. Printing it in an interactive session
+#' shows it through Graphviz (package DiagrammeR or the program `dot`) and otherwise prints the Graphviz text; `plot()`
+#' draws it with base graphics, `as.character()` gives the text, and documents made with knitr get the SVG.
+#'
+#' @param symbol A symbol or an executor.
+#' @param shape Dims of the inputs, a named list or, for the input `data`, a vector: connections then carry the dims of
+#'   what flows.
+#' @param direction `"TD"`: from top to bottom, `"LR"`: from left to right.
+#' @param type `"graph"`, or `"vis"` for an interactive widget (needs package visNetwork).
+#' @param graph.width.px,graph.height.px Size of the drawing in pixels, or `NULL`.
+#' @param variables Draw parameters and inputs too? For an executor they are, with their values.
+#' @return An object of class `mx.graph`: a list of `dot` (Graphviz text), `nodes` and `edges` (data frames), and the
+#'   size.
+#' @section Errors: `mxnet_value_error` when `symbol` is neither symbol nor executor, or `direction` or `type` is
+#'   another word.
+#' @examples
+#' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 8, name = "fc1")
+#' net <- mx.symbol.SoftmaxOutput(mx.symbol.Activation(net, act_type = "relu", name = "relu1"), name = "softmax")
+#' drawing <- graph.viz(net, shape = c(4, 10))
+#' cat(as.character(drawing))
+#' plot(drawing)
+#' @export
+graph.viz <- function(symbol, shape = NULL, direction = "TD", type = "graph", graph.width.px = NULL,
+                      graph.height.px = NULL,
+                      variables = FALSE) {
+  mx.util.choice(direction, "direction", c("TD", "LR"))
+  mx.util.choice(type, "type", c("graph", "vis"))
+  exec <- NULL
+  if (inherits(symbol, "Rcpp_MXExecutor")) {
+    exec <- symbol
+    symbol <- exec$symbol
+    variables <- TRUE
+  }
+  if (!is.mx.symbol(symbol)) mx.stop("value", "`symbol` must be a symbol or an executor, not ", mx.util.say(symbol),
+                                     ".")
+  if (!is.null(shape) && !is.list(shape)) shape <- list(data = shape)
+  drawing <- mx.viz.internal.graph(symbol, shape, exec, variables)
+  drawing <- structure(c(list(dot = mx.viz.internal.dot(drawing, direction)), drawing,
+                         list(direction = direction, width = graph.width.px,
+                              height = graph.height.px)), class = "mx.graph")
+  if (type == "graph") return(drawing)
+  if (!requireNamespace("visNetwork", quietly = TRUE)) {
+    message("type = \"vis\" needs the package visNetwork; this is the plain drawing.")
+    return(drawing)
+  }
+  nodes <- with(drawing$nodes, data.frame(id = id, label = label, shape = shape, color = fill))
+  edges <- with(drawing$edges, data.frame(from = from, to = to, label = label, arrows = "to"))
+  net <- visNetwork::visNetwork(nodes, edges, width = graph.width.px, height = graph.height.px)
+  visNetwork::visHierarchicalLayout(net, direction = if (direction == "TD") "UD" else "LR", sortMethod = "directed")
+}
+
+# The table of a symbol's nodes: name, op, inputs (rows), indices (which output), attributes.
+mx.viz.internal.nodes <- function(symbol) .Call(ffi_symbol_nodes, symbol)
+
+mx.viz.internal.fill <- local({
+  kinds <- list(
+    "#fb8072" = c("FullyConnected", "Convolution", "Deconvolution", "RNN", "Embedding"),
+    "#ffffb3" = c("Activation", "LeakyReLU", "relu", "sigmoid", "tanh"),
+    "#80b1d3" = "Pooling",
+    "#bebada" = c("BatchNorm", "LayerNorm", "InstanceNorm", "GroupNorm"),
+    "#fdb462" = c("Flatten", "Reshape", "Concat", "transpose", "SwapAxis", "SliceChannel"),
+    "#b3de69" = c("SoftmaxOutput", "LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput",
+                  "SVMOutput", "MakeLoss", "make_loss"))
+  stats::setNames(rep(names(kinds), lengths(kinds)), unlist(kinds))
+})
+
+# What a node is called: operator, name, and the attributes that say most.
+mx.viz.internal.label <- function(op, name, attributes) {
+  times <- function(x) gsub(", *", "X", gsub("[][() ]|, *[])]$", "", x))
+  told <- c("num_hidden", "act_type", "pool_type", "kernel", "stride", "num_filter", "state_size", "mode", "input_dim",
+            "output_dim", "p", "scalar")
+  given <- attributes[intersect(told, names(attributes))]
+  tuple <- names(given) %in% c("kernel", "stride")
+  given[tuple] <- times(given[tuple])
+  paste(c(sub("^_", "", op), name, if (length(given)) paste0(sub("_", " ", names(given)), ": ", given)),
+        collapse = "\n")
+}
+
+mx.viz.internal.value <- function(x) {
+  v <- as.vector(as.array(x))
+  if (length(v) <= 4L) paste(format(v, digits = 4, trim = TRUE), collapse = " ") else mx.util.dim(dim(x))
+}
+
+# Nodes and edges to draw.
+mx.viz.internal.graph <- function(symbol, shape, exec, variables) {
+  t <- mx.viz.internal.nodes(symbol)
+  variable <- t$op == "null"
+  aux <- t$name %in% symbol$auxiliary.states
+  shown <- if (variables) rep(TRUE, length(t$name)) else !variable | t$name == "data" | lengths(t$inputs) > 0
+  label <- ifelse(variable, t$name, mapply(mx.viz.internal.label, t$op, t$name, t$attributes))
+  if (!is.null(exec)) {
+    values <- c(exec$ref.arg.arrays, exec$ref.aux.arrays)
+    grads <- exec$ref.grad.arrays
+    for (i in which(variable & t$name %in% names(values))) {
+      n <- t$name[i]
+      label[i] <- paste0(n, "\n", mx.viz.internal.value(values[[n]]), if (!is.null(grads[[n]])) paste0("\ngradient ",
+          mx.viz.internal.value(grads[[n]])))
+    }
+    outs <- exec$ref.outputs
+    for (n in names(outs)) {
+      i <- match(sub("_output[0-9]*$", "", n), t$name)
+      if (!is.na(i)) label[i] <- paste0(label[i], "\n= ", mx.viz.internal.value(outs[[n]]))
+    }
+  }
+  fill <- mx.viz.internal.fill[t$op]
+  fill[is.na(fill)] <- "#fccde5"
+  fill[variable] <- "#ffd9b0"
+  fill[aux] <- "#7fb77f"
+  plain <- t$op %in% c("Pooling", "Flatten", "Reshape", "Concat") | variable
+  nodes <- data.frame(id = seq_along(t$name), name = t$name, op = t$op, label = unname(label), fill = unname(fill),
+                      shape = ifelse(plain, "ellipse", "box"), stringsAsFactors = FALSE)[shown, ]
+
+  dims <- if (!is.null(shape)) internals(symbol)$infer.shape(shape[names(shape) %in% symbol$arguments])$out.shapes
+  text <- function(i, k) {
+    candidates <- c(t$name[i], paste0(t$name[i], c("_output", paste0("_output", k - 1L))))
+    d <- dims[[intersect(candidates, names(dims))[1L]]]
+    if (is.null(d)) "" else paste(d, collapse = "X")
+  }
+  from <- unlist(t$inputs)
+  to <- rep(seq_along(t$inputs), lengths(t$inputs))
+  edges <- data.frame(from = as.integer(from), to = as.integer(to),
+                      label = if (length(dims)) mapply(text, from, unlist(t$indices)) else rep("",
+                          length(from)), stringsAsFactors = FALSE)
+  list(nodes = nodes, edges = edges[edges$from %in% nodes$id & edges$to %in% nodes$id, ])
+}
+
+mx.viz.internal.dot <- function(graph, direction) {
+  quoted <- function(x) paste0("\"", gsub("\n", "\\n", gsub("\"", "\\\"", x, fixed = TRUE), fixed = TRUE), "\"")
+  paste(c(
+    "digraph network {",
+    sprintf("  graph [rankdir = %s]", if (direction == "TD") "TB" else "LR"),
+    "  node [style = filled, fontname = Helvetica, fontsize = 11]",
+    "  edge [fontname = Helvetica, fontsize = 10]",
+    with(graph$nodes, sprintf("  n%d [label = %s, shape = %s, fillcolor = %s]", id, quoted(label), shape,
+                              quoted(fill))),
+    with(graph$edges, sprintf("  n%d -> n%d%s", from, to, ifelse(nzchar(label), paste0(" [label = ", quoted(label),
+        "]"), ""))),
+    "}\n"), collapse = "\n")
+}
+
+#' Show a drawing of a network
+#'
+#' @param x A drawing made by [graph.viz()].
+#' @param ... For `plot`: not used. For the others: passed on.
+#' @param cex Size of the text.
+#' @return `as.character` returns the Graphviz text; `print` and `plot` return their argument, invisibly.
+#' @examples
+#' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 8, name = "fc1")
+#' plot(graph.viz(net, variables = TRUE))
+#' @export
+print.mx.graph <- function(x, ...) {
+  if (interactive() && requireNamespace("DiagrammeR", quietly = TRUE)) {
+    print(DiagrammeR::grViz(x$dot, width = x$width, height = x$height))
+  } else {
+    svg <- if (interactive()) mx.viz.internal.svg(x)
+    if (is.null(svg)) {
+      cat(x$dot)
+    } else {
+      file <- tempfile(fileext = ".html")
+      writeLines(c("<meta charset='utf-8'>", svg), file)
+      getOption("viewer", utils::browseURL)(file)
+    }
+  }
+  invisible(x)
+}
+
+#' @rdname print.mx.graph
+#' @export
+as.character.mx.graph <- function(x, ...) x$dot
+
+# SVG text by Graphviz, or NULL without it.
+mx.viz.internal.svg <- function(x) {
+  dot <- Sys.which("dot")
+  if (!nzchar(dot)) return(NULL)
+  svg <- suppressWarnings(system2(dot, "-Tsvg", input = x$dot, stdout = TRUE, stderr = FALSE))
+  if (!is.null(attr(svg, "status"))) return(NULL)
+  svg <- svg[seq(grep("<svg", svg)[1L], length(svg))]
+  size <- c(if (!is.null(x$width)) sprintf("width=\"%gpx\"", x$width),
+            if (!is.null(x$height)) sprintf("height=\"%gpx\"", x$height))
+  if (length(size)) svg[1L] <- sub("<svg[^>]*", paste(c("<svg", size), collapse = " "), svg[1L])
+  paste(svg, collapse = "\n")
+}
+
+#' @exportS3Method knitr::knit_print
+knit_print.mx.graph <- function(x, ...) {
+  svg <- mx.viz.internal.svg(x)
+  if (is.null(svg)) {
+    plot(x)
+    return(invisible(x))
+  }
+  knitr::asis_output(paste0("\n<div>\n", svg, "\n</div>\n"))
+}
+
+#' @rdname print.mx.graph
+#' @export
+plot.mx.graph <- function(x, cex = 0.7, ...) {
+  at <- mx.viz.internal.layout(x)
+  n <- nrow(x$nodes)
+  old <- graphics::par(mar = c(0.5, 0.5, 0.5, 0.5))
+  on.exit(graphics::par(old))
+  graphics::plot.new()
+  graphics::plot.window(range(at$x) + c(-0.6, 0.6), range(at$y) + c(-0.6, 0.6))
+  w <- graphics::strwidth(x$nodes$label, cex = cex) / 2 + graphics::strwidth("m", cex = cex) / 2
+  h <- graphics::strheight(x$nodes$label, cex = cex) / 2 + graphics::strheight("x", cex = cex) / 2
+  row <- match(seq_len(max(x$nodes$id)), x$nodes$id)
+  for (i in seq_len(nrow(x$edges))) {
+    a <- row[x$edges$from[i]]
+    b <- row[x$edges$to[i]]
+    # From border to border along the straight line between the centres.
+    dx <- at$x[b] - at$x[a]
+    dy <- at$y[b] - at$y[a]
+    cut <- function(k) min(if (dx != 0) w[k] / abs(dx), if (dy != 0) h[k] / abs(dy), 0.45)
+    s <- cut(a)
+    e <- 1 - cut(b)
+    graphics::arrows(at$x[a] + s * dx, at$y[a] + s * dy, at$x[a] + e * dx, at$y[a] + e * dy, length = 0.07,
+                     col = "grey40")
+    if (nzchar(x$edges$label[i]))
+      graphics::text(at$x[a] + (s + e) / 2 * dx, at$y[a] + (s + e) / 2 * dy, x$edges$label[i], cex = cex * 0.85,
+                     pos = 4, offset = 0.2)
+  }
+  for (i in seq_len(n)) {
+    if (x$nodes$shape[i] == "box") {
+      graphics::rect(at$x[i] - w[i], at$y[i] - h[i], at$x[i] + w[i], at$y[i] + h[i], col = x$nodes$fill[i])
+    } else {
+      angle <- seq(0, 2 * pi, length.out = 60)
+      graphics::polygon(at$x[i] + 1.2 * w[i] * cos(angle), at$y[i] + 1.3 * h[i] * sin(angle), col = x$nodes$fill[i])
+    }
+    graphics::text(at$x[i], at$y[i], x$nodes$label[i], cex = cex)
+  }
+  invisible(x)
+}
+
+# Positions: layers by the longest path from the inputs, within a layer near the nodes before.
+mx.viz.internal.layout <- function(x) {
+  id <- x$nodes$id
+  from <- match(x$edges$from, id)
+  to <- match(x$edges$to, id)
+  n <- length(id)
+  layer <- integer(n)
+  for (i in seq_len(n)) { # rows are in topological order
+    before <- from[to == i]
+    if (length(before)) layer[i] <- max(layer[before]) + 1L
+  }
+  for (i in rev(seq_len(n))) { # inputs go next to their first user
+    after <- to[from == i]
+    if (!any(to == i) && length(after)) layer[i] <- min(layer[after]) - 1L
+  }
+  place <- numeric(n)
+  for (l in sort(unique(layer))) {
+    rows <- which(layer == l)
+    want <- vapply(rows, function(i) {
+      before <- from[to == i]
+      if (length(before)) mean(place[before]) else 0
+    }, 0)
+    place[rows[order(want)]] <- seq_along(rows) - (length(rows) + 1) / 2
+  }
+  if (x$direction == "TD") list(x = place, y = -layer) else list(x = layer, y = -place)
+}
