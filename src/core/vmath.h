@@ -101,6 +101,36 @@ MX_INLINE void mx_vsincos_turn(float t, float *s, float *c) {
 
 MX_INLINE double mx_vsigmoid_double(double x) { return 1.0 / (1.0 + exp(-x)); }
 
+/* float16 from and to its bits, rounding to nearest, ties to even: integer arithmetic that vectorizes everywhere. */
+MX_INLINE float mx_half_bits_to_float(uint16_t h) {
+  uint32_t magnitude = h & 0x7fffu, bits = magnitude << 13;
+  float f;
+  memcpy(&f, &bits, sizeof(f));
+  f *= 0x1p112f; /* moves the exponent's bias and makes normal numbers of subnormal ones */
+  memcpy(&bits, &f, sizeof(bits));
+  bits |= magnitude >= 0x7c00u ? 0x7f800000u : 0u;
+  bits |= (uint32_t)(h & 0x8000u) << 16;
+  memcpy(&f, &bits, sizeof(f));
+  return f;
+}
+MX_INLINE uint16_t mx_float_to_half_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  uint32_t sign = bits >> 16 & 0x8000u;
+  bits &= 0x7fffffffu;
+  float magnitude;
+  memcpy(&magnitude, &bits, sizeof(magnitude));
+  uint32_t normal = (bits + 0xc8000fffu + (bits >> 13 & 1u)) >> 13; /* 0xc8000fff: -112 << 23, and half a unit less 1 */
+  float shifted = magnitude + 0.5f; /* puts the last bit of a subnormal float16 where float rounds */
+  uint32_t subnormal;
+  memcpy(&subnormal, &shifted, sizeof(subnormal));
+  subnormal -= 0x3f000000u;
+  uint32_t h = bits < 0x38800000u ? subnormal : normal;
+  h = bits >= 0x477ff000u ? 0x7c00u : h; /* 65520 and above */
+  h = bits > 0x7f800000u ? 0x7e00u : h;
+  return (uint16_t)(h | sign);
+}
+
 #define mx_vexp(x) _Generic((x), float : mx_vexp_float, double : exp)(x)
 #define mx_vtanh(x) _Generic((x), float : mx_vtanh_float, double : tanh)(x)
 #define mx_vsigmoid(x) _Generic((x), float : mx_vsigmoid_float, double : mx_vsigmoid_double)(x)

@@ -144,6 +144,10 @@ struct mx_op {
   mx_status (*prepare)(mx_call *c, mx_error *err);
   void (*release)(void *state);
   mx_kernel kernel; /* CPU */
+
+  /* Elementwise operators: the row of ops/scalar.def that they evaluate with these parameters, and where its operands come
+   * from (ops/scalar.h). NULL, or a NULL result: not elementwise. */
+  const struct mx_elementwise *(*elementwise)(const void *params);
 };
 
 /* ---- registry ---- */

@@ -1,0 +1,346 @@
+/* Operators that reduce over axes, and the gradients that spread a result over what it was made of. */
+#include "ops/reduce.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ops/elementwise.h"
+
+/* ---- axes ---- */
+
+mx_status mx_reduce_axes(const mx_shape *axis, bool exclude, int ndim, bool reduced[MX_MAX_NDIM], mx_error *err) {
+  bool all = axis->ndim <= 0;
+  for (int d = 0; d < ndim; d++) reduced[d] = all || exclude;
+  for (int i = 0; !all && i < axis->ndim; i++) {
+    int d;
+    MX_TRY(mx_axis_resolve(axis->dim[i], ndim, &d, err));
+    if (reduced[d] != exclude)
+      return mx_fail(err, MX_ERR_VALUE, "axis names dimension %d twice.", d);
+    reduced[d] = !exclude;
+  }
+  return MX_OK;
+}
+
+mx_shape mx_reduce_shape(const mx_shape *in, const bool reduced[MX_MAX_NDIM], bool keepdims) {
+  mx_shape s = {.ndim = 0};
+  for (int d = 0; d < in->ndim; d++) {
+    if (!reduced[d])
+      s.dim[s.ndim++] = in->dim[d];
+    else if (keepdims)
+      s.dim[s.ndim++] = 1;
+  }
+  if (s.ndim == 0) s.dim[s.ndim++] = 1;
+  return s;
+}
+
+/* ---- sum, mean, prod, nansum, nanprod, max, min ---- */
+
+typedef struct reduce_params {
+  mx_shape axis;
+  bool keepdims, exclude;
+} reduce_params;
+
+static const mx_param reduce_table[] = {
+    MX_P_TUPLE(reduce_params, axis, "None", MX_ANY,
+               "Axes to reduce over; negative ones count from the end. None or an empty tuple: all."),
+    MX_P_BOOL(reduce_params, keepdims, "False", "Whether reduced axes stay as dimensions of 1."),
+    MX_P_BOOL(reduce_params, exclude, "False", "Reduces over the axes that are not named instead."), MX_P_END};
+
+static mx_status reduce_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  const reduce_params *p = params;
+  bool reduced[MX_MAX_NDIM];
+  if (in[0].ndim < 0) return MX_OK;
+  MX_TRY(mx_reduce_axes(&p->axis, p->exclude, in[0].ndim, reduced, err));
+  mx_shape s = mx_reduce_shape(&in[0], reduced, p->keepdims);
+  return mx_shape_merge(&out[0], &s, "output", err);
+}
+
+static mx_reduce reduce_of(const mx_call *c, int row) {
+  const reduce_params *p = c->params;
+  mx_reduce r = {.row = row, .shape = c->in[0].shape, .in_dtype = c->in[0].dtype, .out_dtype = c->out[0].dtype};
+  mx_error ignored; /* inference has checked the axes */
+  if (mx_reduce_axes(&p->axis, p->exclude, r.shape.ndim, r.reduced, &ignored) != MX_OK) r.row = 0;
+  return r;
+}
+
+static mx_status reduce_prepare(const mx_reduce *r, mx_call *c) {
+  c->workspace_bytes = mx_reduce_workspace(r);
+  return MX_OK;
+}
+
+static mx_status reduce_kernel(const mx_reduce *r, const mx_call *c) {
+  if (c->req[0] != MX_NULL)
+    mx_reduce_run(r, c->in[0].data, c->out[0].data, c->req[0] == MX_ADD, NULL, c->workspace);
+  return MX_OK;
+}
+
+/* ---- gradients: every element is given its share of the gradient of the result ---- */
+
+typedef struct spread_params {
+  mx_shape shape, axis;
+} spread_params;
+
+static const mx_param spread_table[] = {
+    MX_P_TUPLE(spread_params, shape, NULL, MX_ANY, "Shape that was reduced."),
+    MX_P_TUPLE(spread_params, axis, NULL, MX_ANY, "Axes that were reduced, none when empty."), MX_P_END};
+
+static mx_status spread_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  return mx_shape_merge(&out[0], &((const spread_params *)params)->shape, "output", err);
+}
+
+/* Strides of a result, with or without its reduced dimensions, along the dimensions of what was reduced. */
+static void spread_strides(mx_operand *o, const mx_shape *shape, const bool reduced[MX_MAX_NDIM]) {
+  int64_t stride = 1;
+  for (int d = shape->ndim - 1; d >= 0; d--) {
+    o->stride[d] = reduced[d] || shape->dim[d] == 1 ? 0 : stride;
+    if (!reduced[d]) stride *= shape->dim[d];
+  }
+}
+
+/* out = row(gradient of the result, element, result), as many of them as the row has; mean has the count instead. */
+static mx_status spread(const mx_call *c, int row_index) {
+  const spread_params *p = c->params;
+  const mx_row *row = &mx_rows[row_index];
+  bool reduced[MX_MAX_NDIM] = {false};
+  double count = 1;
+  for (int i = 0; i < p->axis.ndim; i++) {
+    reduced[p->axis.dim[i]] = true;
+    count *= (double)p->shape.dim[p->axis.dim[i]];
+  }
+  mx_operand operand[3];
+  memset(operand, 0, sizeof(operand));
+  for (int k = 0; k < c->n_in; k++) {
+    operand[k].data = c->in[k].data;
+    operand[k].dtype = c->in[k].dtype;
+    if (k == 1)
+      mx_operand_strides(&operand[k], &p->shape, &p->shape, 0);
+    else
+      spread_strides(&operand[k], &p->shape, reduced);
+  }
+  if (row_index == MX_ROW_div) operand[1].value = count;
+  if (c->req[0] != MX_NULL)
+    mx_row_apply(row, operand, &p->shape, c->out[0].data, c->out[0].dtype, c->req[0] == MX_ADD);
+  return MX_OK;
+}
+
+/* Appends `backward` with (gradient, data, result), the first n_in of them. */
+static mx_status spread_gradient(mx_grad *g, const char *backward, int n_in, const bool reduced[MX_MAX_NDIM],
+                                 mx_error *err) {
+  if (!g->wanted[0] || !g->out_grad[0].node || g->in_dtype[0] != g->out_dtype[0]) return MX_OK;
+  char shape[MX_SHAPE_TEXT], axis[MX_SHAPE_TEXT];
+  mx_shape axes = {.ndim = 0};
+  for (int d = 0; d < g->in_shape[0].ndim; d++)
+    if (reduced[d]) axes.dim[axes.ndim++] = d;
+  mx_shape_text(&g->in_shape[0], shape);
+  mx_shape_text(&axes, axis);
+  const mx_entry in[] = {g->out_grad[0], g->in[0], g->out[0]};
+  return mx_grad_call(g, backward, (const char *const[]){"shape", shape, "axis", axis, NULL}, in, n_in, &g->in_grad[0],
+                      err);
+}
+
+static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_error *err) {
+  const reduce_params *p = g->params;
+  bool reduced[MX_MAX_NDIM];
+  MX_TRY(mx_reduce_axes(&p->axis, p->exclude, g->in_shape[0].ndim, reduced, err));
+  return spread_gradient(g, backward, n_in, reduced, err);
+}
+
+/* ---- the operators with these parameters ---- */
+
+/* X(name, aliases, row of the gradient, its inputs, doc) */
+#define REDUCTIONS(X)                                                                                               \
+  X(max, ("max_axis"), extreme_slope, 3,                                                                            \
+    "Largest element over axes; NaN when there is one. In backward all elements that are equal to it get the "      \
+    "gradient.")                                                                                                    \
+  X(mean, ("_sparse_mean"), div, 1, "Mean over axes. The mean of integers is cut to an integer.")                   \
+  X(min, ("min_axis"), extreme_slope, 3,                                                                            \
+    "Smallest element over axes; NaN when there is one. In backward all elements that are equal to it get the "     \
+    "gradient.")                                                                                                    \
+  X(nanprod, (), nanprod_slope, 3, "Product over axes; NaN counts as 1.")                                           \
+  X(nansum, (), nansum_slope, 2, "Sum over axes; NaN counts as 0.")                                                 \
+  X(prod, (), prod_slope, 3, "Product over axes.")                                                                  \
+  X(sum, ("_sparse_sum", "sum_axis"), copy, 1, "Sum over axes. Sums of integers wrap around.")
+
+#define STRIP(...) __VA_ARGS__
+#define ALIASES(...) (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
+#define FUNCTIONS(name, aliases, row, inputs, doc)                                     \
+  static mx_status name##_prepare(mx_call *c, mx_error *err) {                         \
+    mx_reduce r = reduce_of(c, MX_REDUCE_##name);                                      \
+    return reduce_prepare(&r, c);                                                      \
+  }                                                                                    \
+  static mx_status name##_kernel(const mx_call *c, mx_error *err) {                    \
+    mx_reduce r = reduce_of(c, MX_REDUCE_##name);                                      \
+    return reduce_kernel(&r, c);                                                       \
+  }                                                                                    \
+  static mx_status name##_gradient(mx_grad *g, mx_error *err) {                        \
+    return reduce_gradient(g, "_backward_" #name, inputs, err);                        \
+  }                                                                                    \
+  static mx_status name##_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_##row); }
+REDUCTIONS(FUNCTIONS)
+
+/* ---- norm ---- */
+
+typedef struct norm_params {
+  int64_t ord;
+  mx_shape axis;
+  mx_dtype out_dtype;
+  bool keepdims;
+} norm_params;
+
+static const mx_param norm_table[] = {
+    MX_P_INT(norm_params, ord, "2", 1, 2, "Order of the norm: 1 for the sum of absolute values, 2 for Euclid's norm."),
+    MX_P_TUPLE(norm_params, axis, "None", MX_ANY,
+               "Axes to reduce over; negative ones count from the end. None or an empty tuple: all."),
+    MX_P_DTYPE(norm_params, out_dtype, "None",
+               MX_STRINGS("None", "float16", "float32", "float64", "int32", "int64", "int8"),
+               "dtype of the result; None: that of data."),
+    MX_P_BOOL(norm_params, keepdims, "False", "Whether reduced axes stay as dimensions of 1."), MX_P_END};
+
+static mx_status norm_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  const norm_params *p = params;
+  const reduce_params q = {.axis = p->axis, .keepdims = p->keepdims};
+  return reduce_infer(&q, in, n_in, out, n_out, err);
+}
+
+static mx_status norm_infer_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,
+                                  mx_error *err) {
+  const norm_params *p = params;
+  if (in[0] == MX_DTYPE_UNKNOWN) {
+    if (p->out_dtype == MX_DTYPE_UNKNOWN) in[0] = out[0];
+    return MX_OK;
+  }
+  mx_dtype t = p->out_dtype == MX_DTYPE_UNKNOWN ? in[0] : p->out_dtype;
+  if (mx_dtype_is_float(t) != mx_dtype_is_float(in[0]) || (out[0] != MX_DTYPE_UNKNOWN && out[0] != t)) {
+    mx_fail(err, MX_ERR_TYPE, "The norm of %s cannot be %s.", mx_dtype_name(in[0]),
+            mx_dtype_name(out[0] == MX_DTYPE_UNKNOWN ? t : out[0]));
+    mx_error_set(err, argument, "out_dtype");
+    mx_error_set(err, expected, "%s", mx_dtype_name(in[0]));
+    mx_error_set(err, actual, "%s", mx_dtype_name(out[0] == MX_DTYPE_UNKNOWN ? t : out[0]));
+    return MX_ERR_TYPE;
+  }
+  out[0] = t;
+  return MX_OK;
+}
+
+static mx_reduce norm_of(const mx_call *c) {
+  const norm_params *p = c->params;
+  mx_reduce r = {.row = p->ord == 1 ? MX_REDUCE_norm1 : MX_REDUCE_norm2,
+                 .shape = c->in[0].shape,
+                 .in_dtype = c->in[0].dtype,
+                 .out_dtype = c->out[0].dtype};
+  mx_error ignored;
+  if (mx_reduce_axes(&p->axis, false, r.shape.ndim, r.reduced, &ignored) != MX_OK) r.row = 0;
+  return r;
+}
+
+static mx_status norm_prepare(mx_call *c, mx_error *err) {
+  mx_reduce r = norm_of(c);
+  return reduce_prepare(&r, c);
+}
+static mx_status norm_kernel(const mx_call *c, mx_error *err) {
+  mx_reduce r = norm_of(c);
+  return reduce_kernel(&r, c);
+}
+static mx_status norm_gradient(mx_grad *g, mx_error *err) {
+  const norm_params *p = g->params;
+  bool reduced[MX_MAX_NDIM];
+  MX_TRY(mx_reduce_axes(&p->axis, false, g->in_shape[0].ndim, reduced, err));
+  return p->ord == 1 ? spread_gradient(g, "_backward_norm1", 2, reduced, err)
+                     : spread_gradient(g, "_backward_norm2", 3, reduced, err);
+}
+static mx_status norm1_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm1_slope); }
+static mx_status norm2_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm2_slope); }
+
+/* ---- _reduce_to: undoes a broadcast ---- */
+
+typedef struct reduce_to_params {
+  mx_shape shape;
+  int64_t axis;
+} reduce_to_params;
+
+static const mx_param reduce_to_table[] = {
+    MX_P_TUPLE(reduce_to_params, shape, NULL, MX_ANY, "Shape of the result."),
+    MX_P_INT(reduce_to_params, axis, "0", 0, MX_MAX_NDIM,
+             "0: the last dimensions are aligned; k > 0: the first dimension of the result is dimension k - 1."),
+    MX_P_END};
+
+static mx_status reduce_to_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  return mx_shape_merge(&out[0], &((const reduce_to_params *)params)->shape, "output", err);
+}
+
+static mx_reduce reduce_to_of(const mx_call *c) {
+  const reduce_to_params *p = c->params;
+  mx_reduce r = {.row = MX_REDUCE_sum, .shape = c->in[0].shape, .in_dtype = c->in[0].dtype, .out_dtype = c->out[0].dtype};
+  int first = p->axis > 0 ? (int)p->axis - 1 : r.shape.ndim - p->shape.ndim;
+  for (int d = 0; d < r.shape.ndim; d++)
+    r.reduced[d] = d < first || d - first >= p->shape.ndim || p->shape.dim[d - first] != r.shape.dim[d];
+  return r;
+}
+
+static mx_status reduce_to_prepare(mx_call *c, mx_error *err) {
+  mx_reduce r = reduce_to_of(c);
+  return reduce_prepare(&r, c);
+}
+static mx_status reduce_to_kernel(const mx_call *c, mx_error *err) {
+  mx_reduce r = reduce_to_of(c);
+  return reduce_kernel(&r, c);
+}
+
+/* ---- records ---- */
+
+#define FAMILY "Reduction"
+
+#define SPREAD_RECORD(inputs, kernel_)                                                              \
+  .family = FAMILY, .doc = "Gradient of a reduction.", .params = spread_table,                      \
+  .params_size = sizeof(spread_params), .n_in = inputs, .n_out = 1, .infer_shape = spread_infer,    \
+  .flags = MX_OP_ADDS | MX_OP_HIDDEN, .kernel = kernel_
+
+const mx_op mx_ops_reduce[] = {
+#define RECORDS(name_, aliases_, row, inputs, doc_)                               \
+  {.name = #name_,                                                                \
+   .aliases = ALIASES aliases_,                                                   \
+   .family = FAMILY,                                                              \
+   .doc = doc_,                                                                   \
+   .in_doc = MX_STRINGS("Any shape."),                                            \
+   .params = reduce_table,                                                        \
+   .params_size = sizeof(reduce_params),                                          \
+   .n_in = 1,                                                                     \
+   .n_out = 1,                                                                    \
+   .infer_shape = reduce_infer,                                                   \
+   .gradient = name_##_gradient,                                                  \
+   .flags = MX_OP_ADDS,                                                           \
+   .prepare = name_##_prepare,                                                    \
+   .kernel = name_##_kernel},                                                     \
+      {.name = "_backward_" #name_, SPREAD_RECORD(inputs, name_##_backward)},
+    REDUCTIONS(RECORDS)
+
+    {.name = "norm",
+     .aliases = MX_STRINGS("_sparse_norm"),
+     .family = FAMILY,
+     .doc = "Norm over axes: sum(|data|) for ord = 1, sqrt(sum(data^2)) for ord = 2. The gradient of the second is 0 where "
+            "the norm is 0.",
+     .in_doc = MX_STRINGS("Any shape."),
+     .params = norm_table,
+     .params_size = sizeof(norm_params),
+     .n_in = 1,
+     .n_out = 1,
+     .infer_shape = norm_infer,
+     .infer_dtype = norm_infer_dtype,
+     .gradient = norm_gradient,
+     .flags = MX_OP_ADDS,
+     .prepare = norm_prepare,
+     .kernel = norm_kernel},
+    {.name = "_backward_norm1", SPREAD_RECORD(2, norm1_backward)},
+    {.name = "_backward_norm2", SPREAD_RECORD(3, norm2_backward)},
+    {.name = "_reduce_to",
+     .family = FAMILY,
+     .doc = "Sum over the dimensions that a broadcast from `shape` has repeated.",
+     .params = reduce_to_table,
+     .params_size = sizeof(reduce_to_params),
+     .n_in = 1,
+     .n_out = 1,
+     .infer_shape = reduce_to_infer,
+     .flags = MX_OP_ADDS | MX_OP_HIDDEN,
+     .prepare = reduce_to_prepare,
+     .kernel = reduce_to_kernel},
+    {0}};
