@@ -243,7 +243,7 @@ static mx_status softmax_output_shape(const void *params, mx_shape *in, int n_in
   const mx_shape *d = &in[0];
   mx_shape *l = &in[1];
   if (d->ndim < 0) return MX_OK;
-  MX_TRY(mx_shape_check_size(d, 1, err));
+  if (mx_shape_known(d)) MX_TRY(mx_shape_check_size(d, 1, err));
   if (l->ndim == d->ndim && mx_shape_known(l) && mx_shape_equal(l, d)) return MX_OK; /* probabilities as label */
   if (p->multi_output) return multi_output_label(l, d, err);
   mx_shape lead = *d;
