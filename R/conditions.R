@@ -3,6 +3,8 @@ mx.raise <- function(code, message, operator, node, argument, expected, actual) 
   call <- sys.call(-1)
   if (code == "interrupted") mx.interrupt()
   given <- function(x) if (nzchar(x)) x
+  if (code == "shape" && grepl("[Ss]hapes? \\([^()]*,[^()]", message))
+    message <- paste(message, "(These are native shapes: the reverse of dim.)")
   stop(structure(
     class = c(paste0("mxnet_", code, "_error"), "mxnet_error", "error", "condition"),
     list(

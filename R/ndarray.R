@@ -33,7 +33,6 @@ mx.nd.array <- function(src.array, ctx = NULL, dtype = "float32") {
     if (is.numeric(src.array) && !is.factor(src.array)) src.array <- as.vector(src.array)
     else mx.stop("value", "mx.nd.array takes an object of class array, vector or matrix only.", argument = "src.array")
   }
-  if (length(src.array) == 0L) mx.stop("value", "`src.array` has no elements.", argument = "src.array")
   dim <- dim(src.array)
   .Call(ffi_nd_array, src.array, if (is.null(dim)) length(src.array) else dim, ctx, dtype)
 }
@@ -112,7 +111,7 @@ mx.nd.load <- function(filename, ctx = NULL) .Call(ffi_nd_load, path.expand(file
 #' @param object,target,current Arrays to describe or compare.
 #' @param digits,tolerance As in [format()] and [all.equal()].
 #' @return `as.array`: an R array of doubles; without `dim` if the array has one dimension. `as.matrix`: the same for two
-#'   dimensions, otherwise an error. `dim`, `length`: as for R arrays. `[`: an `MXNDArray`; `[[`: a number. The
+#'   dimensions, otherwise an error. `dim`, `length`: as for R arrays. `print`: what it printed, as R numbers. `[`: an `MXNDArray`; `[[`: a number. The
 #'   replacement functions return a changed copy; the original stays.
 #' @examples
 #' x <- mx.nd.array(array(1:24, c(2, 3, 4)))
@@ -169,13 +168,15 @@ nd.header <- function(x) {
 print.MXNDArray <- function(x, ...) {
   most <- getOption("max.print", 99999L)
   if (length(x) <= most) {
-    print(.Call(ffi_nd_as_array, x), ...)
+    shown <- .Call(ffi_nd_as_array, x)
+    print(shown, ...)
   } else {
     cat(nd.header(x), "\n", sep = "")
-    print(.Call(ffi_nd_head, x, min(most, 100)), ...)
-    cat(" [ ", format(length(x) - 100, big.mark = ","), " more elements ]\n", sep = "")
+    shown <- .Call(ffi_nd_head, x, min(most, 100))
+    print(shown, ...)
+    cat(" [ ", format(length(x) - length(shown), big.mark = ","), " more elements ]\n", sep = "")
   }
-  invisible(x)
+  invisible(shown)
 }
 
 #' @rdname as.array.MXNDArray

@@ -159,14 +159,23 @@ static const void *host_data(const mx_array *a, SEXP keeper) {
   return host;
 }
 
+/* The owner of such a copy; a CPU needs none. */
+static SEXP host_keeper(const mx_array *a) {
+  return mx_array_device(a)->kind == MX_CPU ? R_NilValue : mxr_keeper(mx_free_aligned);
+}
+
+static void host_release(SEXP keeper) {
+  if (keeper != R_NilValue) mxr_release(keeper);
+}
+
 /* Elements begin .. begin + count - 1 as doubles, without dimensions. */
 static SEXP doubles(const mx_array *a, int64_t begin, int64_t count) {
-  SEXP keeper = PROTECT(mxr_keeper(mx_free_aligned)), out = PROTECT(Rf_allocVector(REALSXP, count));
+  SEXP keeper = PROTECT(host_keeper(a)), out = PROTECT(Rf_allocVector(REALSXP, count));
   const char *host = host_data(a, keeper);
   host += (size_t)begin * mx_dtype_size(a->dtype);
   mx_convert(host, a->dtype, REAL(out), MX_FLOAT64, count);
   bool wide = a->dtype == MX_INT64 && count_wide((const int64_t *)host, count) > 0;
-  mxr_release(keeper);
+  host_release(keeper);
   if (wide) Rf_warning("integers beyond 2^53 lose digits as R numbers");
   UNPROTECT(2);
   return out;
@@ -312,8 +321,7 @@ SEXP ffi_nd_subset(SEXP nd, SEXP index, SEXP drop) {
     if (kept.ndim == 0) kept.dim[kept.ndim++] = 1;
     shape = kept;
   }
-  SEXP keeper = PROTECT(mxr_keeper(mx_free_aligned)), out = PROTECT(mxr_pointer_new(MXR_NDARRAY));
-  SEXP scratch = PROTECT(mxr_keeper(mx_free_aligned));
+  SEXP keeper = PROTECT(host_keeper(a)), out = PROTECT(mxr_pointer_new(MXR_NDARRAY)), scratch = PROTECT(host_keeper(a));
   char *host = (char *)host_data(a, keeper);
   MXR_RETRY(status, mx_array_new(mx_array_device(a), &shape, a->dtype, &part, &err));
   MXR_CHECK(status, err);
@@ -328,8 +336,8 @@ SEXP ffi_nd_subset(SEXP nd, SEXP index, SEXP drop) {
     box_move(&b, host, dense, n, size, true);
     MXR_CHECK(mx_array_write(part, dense, (size_t)n * size, &err), err);
   }
-  mxr_release(keeper);
-  mxr_release(scratch);
+  host_release(keeper);
+  host_release(scratch);
   mxr_collect_if_needed();
   UNPROTECT(3);
   return out;
@@ -347,7 +355,7 @@ SEXP ffi_nd_assign(SEXP nd, SEXP index, SEXP value) {
     mxr_stop(MX_ERR_VALUE, "The number of items to replace, %lld, is not a multiple of the replacement's length, %lld.",
              (long long)n, (long long)m);
   SEXP out = PROTECT(copy_as(a, &a->shape, mx_array_device(a)));
-  SEXP keeper = PROTECT(mxr_keeper(mx_free_aligned)), scratch = PROTECT(mxr_keeper(mx_free_aligned));
+  SEXP keeper = PROTECT(host_keeper(a)), scratch = PROTECT(mxr_keeper(mx_free_aligned));
   mx_array *copy = mxr_ndarray(out, "x");
   size_t size = mx_dtype_size(a->dtype);
   void *part = mx_malloc_aligned((size_t)m * size + 1);
@@ -357,7 +365,7 @@ SEXP ffi_nd_assign(SEXP nd, SEXP index, SEXP value) {
   char *host = (char *)host_data(copy, keeper);
   box_move(&b, host, part, m, size, false);
   if (mx_array_device(copy)->kind != MX_CPU) MXR_CHECK(mx_array_write(copy, host, mx_array_bytes(copy), &err), err);
-  mxr_release(keeper);
+  host_release(keeper);
   mxr_release(scratch);
   UNPROTECT(3);
   return out;
