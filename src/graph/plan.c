@@ -172,6 +172,13 @@ static mx_status sum_buffer(planner *s, int sum, int now, int *out, bool *adds, 
   return MX_OK;
 }
 
+/* Whether an array is also read, as a variable: a gradient that is added to. Nothing else may be made in it. */
+static bool is_read(const planner *s, const mx_array *fixed) {
+  for (int i = 0; fixed && i < s->g->n_nodes; i++)
+    if (!s->g->nodes[i]->op && s->variable[i] == fixed) return true;
+  return false;
+}
+
 static mx_status place_output(planner *s, step *t, int node, int out, mx_req *req, mx_error *err) {
   const mx_graph *g = s->g;
   const mx_node *n = t->node;
@@ -196,7 +203,7 @@ static mx_status place_output(planner *s, step *t, int node, int out, mx_req *re
   if (view && !fixed) {
     *slot = t->buffer[0];
   } else {
-    for (int k = 0; k < n->n_in && *slot < 0; k++)
+    for (int k = 0; k < n->n_in && *slot < 0 && !is_read(s, fixed); k++)
       if (may_overwrite(s, t, out, k, bytes)) *slot = t->buffer[k];
     if (*slot >= 0 && fixed) s->p->buffers[*slot].fixed = fixed; /* the input is made in the output's array */
   }
