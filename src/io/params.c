@@ -282,6 +282,9 @@ static void free_sparse(sparse *p) {
 }
 
 static mx_status get_index(source *s, const header *h, int i, sparse *p) {
+  if (h->index_dtype[i] != MX_INT64 && h->index_dtype[i] != MX_INT32)
+    return DAMAGED(s, "The indices of a sparse array are %s; expected int64 or int32.",
+                   mx_dtype_name(h->index_dtype[i]));
   MX_TRY(get_block(s, &h->index_shape[i], h->index_dtype[i], "An index array", &p->raw[i]));
   p->n[i] = mx_shape_size(&h->index_shape[i]);
   p->index[i] = mx_malloc((size_t)p->n[i] * sizeof(int64_t));
