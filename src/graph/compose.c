@@ -7,10 +7,6 @@
 
 enum { INPUT_NAME = 128 };
 
-static bool writes_to(const mx_node *n, int i) {
-  return mx_op_is_aux(n->op, n->params, i) || (i < 32 && (n->op->mutates >> i & 1));
-}
-
 static mx_status input_error(const mx_node *n, const char *input, mx_error *err) {
   mx_error_set(err, op, "%s", n->op->name);
   mx_error_set(err, node, "%s", n->name);
@@ -22,7 +18,7 @@ static mx_status input_error(const mx_node *n, const char *input, mx_error *err)
 mx_status mx_node_check_states(const mx_node *n, mx_error *err) {
   char input[INPUT_NAME];
   for (int i = 0; i < n->n_in; i++)
-    if (n->in[i].node->op && writes_to(n, i)) {
+    if (n->in[i].node->op && mx_op_is_aux(n->op, n->params, i)) {
       mx_op_in_name(n->op, n->params, i, input, sizeof(input));
       mx_fail(err, MX_ERR_VALUE,
               "%s: input %s of node '%.100s' is a state that it writes to; expected a variable, got %s.", n->op->name,
@@ -185,7 +181,7 @@ static mx_status build(const mx_op *op, const char *hint, const char *name, cons
   for (int i = 0; i < n->n_in; i++) {
     mx_node *input = n->in[i].node;
     if (input->op) continue;
-    if (writes_to(n, i)) input->version++;
+    if (mx_op_is_aux(op, n->params, i)) input->version++;
     n->in[i].version = input->version;
   }
   return MX_OK;

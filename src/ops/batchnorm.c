@@ -315,6 +315,7 @@ static const mx_alias backward_in_place[] = {{0, GRAD}, {0, B_DATA}, {-1, -1}};
   {                                                                                                             \
     .name = name_, .family = "Neural-network layers", .params = table, .params_size = sizeof(batchnorm_params), \
     .n_in = 5, .n_out = 3, .in_names = MX_STRINGS("data", "gamma", "beta", "moving_mean", "moving_var"),        \
+    .in_init = MX_STRINGS("", "", "", "[\"zero\", {}]", "[\"one\", {}]"),                                       \
     .out_names = MX_STRINGS("output", "mean", "var"), .aux = 1u << MOVING_MEAN | 1u << MOVING_VAR,              \
     .mutates = 1u << GAMMA, .count_visible = batchnorm_visible, .infer_shape = batchnorm_infer,                 \
     .infer_dtype = batchnorm_dtype, .gradient = batchnorm_gradient, .aliases_mem = forward_in_place,            \
