@@ -7,6 +7,7 @@
 /* An array of native shape (outer, classes, inner): for every outer and inner index, over the classes. */
 typedef struct mx_softmax_view {
   int64_t outer, classes, inner;
+  double scale; /* x is multiplied with it first; 0 means 1 */
 } mx_softmax_view;
 
 /* y = exp(x) / sum of exp(x), shifted by the maximum. y may be x. */
