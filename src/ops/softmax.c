@@ -291,14 +291,15 @@ static mx_status activation_gradient(mx_grad *g, mx_error *err) {
 
 static mx_status activation_forward(const mx_call *c, mx_error *err) {
   if (c->req[0] != MX_NULL)
-    mx_softmax_forward(c->in[0].data, c->out[0].data, activation_view(c->params, &c->in[0].shape), c->out[0].dtype);
+    mx_softmax_forward(c->in[0].data, c->out[0].data, activation_view(c->params, &c->in[0].shape, false),
+                       c->out[0].dtype);
   return MX_OK;
 }
 
 static mx_status activation_backward(const mx_call *c, mx_error *err) {
   if (c->req[0] != MX_NULL)
-    backward_run(c->out[0].dtype, activation_view(c->params, &c->in[1].shape), false, c->in[1].data, c->in[0].data,
-                 c->out[0].data);
+    backward_run(c->out[0].dtype, activation_view(c->params, &c->in[1].shape, true), false, c->in[1].data,
+                 c->in[0].data, c->out[0].data);
   return MX_OK;
 }
 
