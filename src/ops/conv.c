@@ -58,7 +58,7 @@ static int64_t patch_row(const mx_conv *v, int64_t channels, int64_t c, int64_t 
     const int64_t kd = k / (v->kernel[1] * v->kernel[2]), kh = k / v->kernel[2] % v->kernel[1], kw = k % v->kernel[2], \
                   step = pixel_step(v), stride = v->stride[2] * step;                                                  \
     int64_t d0, d1, h0, h1, w0, w1;                                                                                    \
-    mx_conv_inside(v, 0, kd, &d0, &d1), mx_conv_inside(v, 1, kh, &h0, &h1), mx_conv_inside(v, 2, kw, &w0, &w1);                                \
+    mx_conv_inside(v, 0, kd, &d0, &d1), mx_conv_inside(v, 1, kh, &h0, &h1), mx_conv_inside(v, 2, kw, &w0, &w1);        \
     for (int64_t d = 0; d < v->out[0]; d++)                                                                            \
       for (int64_t h = 0; h < v->out[1]; h++, row += v->out[2]) {                                                      \
         if (d < d0 || d >= d1 || h < h0 || h >= h1 || w0 == w1) {                                                      \
@@ -82,7 +82,7 @@ static int64_t patch_row(const mx_conv *v, int64_t channels, int64_t c, int64_t 
     const int64_t kd = k / (v->kernel[1] * v->kernel[2]), kh = k / v->kernel[2] % v->kernel[1], kw = k % v->kernel[2], \
                   step = pixel_step(v), stride = v->stride[2] * step;                                                  \
     int64_t d0, d1, h0, h1, w0, w1;                                                                                    \
-    mx_conv_inside(v, 0, kd, &d0, &d1), mx_conv_inside(v, 1, kh, &h0, &h1), mx_conv_inside(v, 2, kw, &w0, &w1);                                \
+    mx_conv_inside(v, 0, kd, &d0, &d1), mx_conv_inside(v, 1, kh, &h0, &h1), mx_conv_inside(v, 2, kw, &w0, &w1);        \
     for (int64_t d = d0; d < d1 && w0 < w1; d++)                                                                       \
       for (int64_t h = h0; h < h1; h++) {                                                                              \
         int64_t id = d * v->stride[0] + kd * v->dilate[0] - v->pad[0];                                                 \

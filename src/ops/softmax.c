@@ -278,8 +278,11 @@ static mx_status activation_infer(const void *params, mx_shape *in, int n_in, mx
   return st;
 }
 
-static mx_softmax_view activation_view(const activation_params *p, const mx_shape *s) {
-  if (p->mode == MODE_CHANNEL) return (mx_softmax_view){s->dim[0], s->dim[1], mx_shape_prod(s, 2, s->ndim), 1};
+static mx_softmax_view activation_view(const activation_params *p, const mx_shape *s, bool backward) {
+  /* The reference forgets in backward that `instance` goes along the last axis; what was trained with it expects that.
+   */
+  if (p->mode == MODE_CHANNEL || (backward && s->ndim > 2))
+    return (mx_softmax_view){s->dim[0], s->dim[1], mx_shape_prod(s, 2, s->ndim), 1};
   return (mx_softmax_view){mx_shape_prod(s, 0, s->ndim - 1), s->dim[s->ndim - 1], 1, 1};
 }
 
