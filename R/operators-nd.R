@@ -24,6 +24,150 @@ mx.nd.BatchNorm.v1 <- function(
 ), out)
 }
 
+#' @rdname mx.symbol.broadcast_add
+#' @export
+mx.nd.broadcast.add <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_add", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_add
+#' @export
+mx.nd.broadcast.plus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_plus", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.broadcast.add <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_broadcast_add", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.broadcast.plus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_broadcast_plus", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_sub
+#' @export
+mx.nd.broadcast.sub <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_sub", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_sub
+#' @export
+mx.nd.broadcast.minus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_minus", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.broadcast.minus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_broadcast_minus", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.broadcast.sub <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_broadcast_sub", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_mul
+#' @export
+mx.nd.broadcast.mul <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_mul", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.broadcast.mul <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_broadcast_mul", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_div
+#' @export
+mx.nd.broadcast.div <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_div", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.broadcast.div <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_broadcast_div", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_mod
+#' @export
+mx.nd.broadcast.mod <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_mod", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_power
+#' @export
+mx.nd.broadcast.power <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_power", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_hypot
+#' @export
+mx.nd.broadcast.hypot <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_hypot", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_maximum
+#' @export
+mx.nd.broadcast.maximum <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_maximum", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_minimum
+#' @export
+mx.nd.broadcast.minimum <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_minimum", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_equal
+#' @export
+mx.nd.broadcast.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_equal", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_not_equal
+#' @export
+mx.nd.broadcast.not.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_not_equal", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_greater
+#' @export
+mx.nd.broadcast.greater <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_greater", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_greater_equal
+#' @export
+mx.nd.broadcast.greater.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_greater_equal", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_lesser
+#' @export
+mx.nd.broadcast.lesser <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_lesser", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_lesser_equal
+#' @export
+mx.nd.broadcast.lesser.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_lesser_equal", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_logical_and
+#' @export
+mx.nd.broadcast.logical.and <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_logical_and", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_logical_or
+#' @export
+mx.nd.broadcast.logical.or <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_logical_or", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.broadcast_logical_xor
+#' @export
+mx.nd.broadcast.logical.xor <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "broadcast_logical_xor", list(lhs, rhs), out)
+}
+
 #' @rdname mx.symbol.Cast
 #' @export
 mx.nd.Cast <- function(data = NULL, dtype = NULL, out = NULL) {
@@ -240,6 +384,938 @@ mx.nd.batch.dot <- function(
   .Call(ffi_nd_operator, "batch_dot", list(lhs, rhs, transpose_a, transpose_b, forward_stype), out)
 }
 
+#' @rdname mx.symbol.Dropout
+#' @export
+mx.nd.Dropout <- function(data = NULL, p = 0.5, mode = "training", axes = NULL, cudnn_off = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "Dropout", list(data, p, mode, axes, cudnn_off), out)
+}
+
+#' @rdname mx.symbol.abs
+#' @export
+mx.nd.abs <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "abs", list(data), out)
+}
+
+mx.nd.internal.sparse.abs <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_abs", list(data), out)
+}
+
+#' @rdname mx.symbol.arccos
+#' @export
+mx.nd.arccos <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "arccos", list(data), out)
+}
+
+mx.nd.internal.sparse.arccos <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_arccos", list(data), out)
+}
+
+#' @rdname mx.symbol.arccosh
+#' @export
+mx.nd.arccosh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "arccosh", list(data), out)
+}
+
+mx.nd.internal.sparse.arccosh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_arccosh", list(data), out)
+}
+
+#' @rdname mx.symbol.arcsin
+#' @export
+mx.nd.arcsin <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "arcsin", list(data), out)
+}
+
+mx.nd.internal.sparse.arcsin <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_arcsin", list(data), out)
+}
+
+#' @rdname mx.symbol.arcsinh
+#' @export
+mx.nd.arcsinh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "arcsinh", list(data), out)
+}
+
+mx.nd.internal.sparse.arcsinh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_arcsinh", list(data), out)
+}
+
+#' @rdname mx.symbol.arctan
+#' @export
+mx.nd.arctan <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "arctan", list(data), out)
+}
+
+mx.nd.internal.sparse.arctan <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_arctan", list(data), out)
+}
+
+#' @rdname mx.symbol.arctanh
+#' @export
+mx.nd.arctanh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "arctanh", list(data), out)
+}
+
+mx.nd.internal.sparse.arctanh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_arctanh", list(data), out)
+}
+
+#' @rdname mx.symbol.cbrt
+#' @export
+mx.nd.cbrt <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "cbrt", list(data), out)
+}
+
+mx.nd.internal.sparse.cbrt <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_cbrt", list(data), out)
+}
+
+#' @rdname mx.symbol.ceil
+#' @export
+mx.nd.ceil <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "ceil", list(data), out)
+}
+
+mx.nd.internal.sparse.ceil <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_ceil", list(data), out)
+}
+
+#' @rdname mx.symbol.cos
+#' @export
+mx.nd.cos <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "cos", list(data), out)
+}
+
+mx.nd.internal.sparse.cos <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_cos", list(data), out)
+}
+
+#' @rdname mx.symbol.cosh
+#' @export
+mx.nd.cosh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "cosh", list(data), out)
+}
+
+mx.nd.internal.sparse.cosh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_cosh", list(data), out)
+}
+
+#' @rdname mx.symbol.degrees
+#' @export
+mx.nd.degrees <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "degrees", list(data), out)
+}
+
+mx.nd.internal.sparse.degrees <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_degrees", list(data), out)
+}
+
+#' @rdname mx.symbol.erf
+#' @export
+mx.nd.erf <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "erf", list(data), out)
+}
+
+#' @rdname mx.symbol.erfinv
+#' @export
+mx.nd.erfinv <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "erfinv", list(data), out)
+}
+
+#' @rdname mx.symbol.exp
+#' @export
+mx.nd.exp <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "exp", list(data), out)
+}
+
+mx.nd.internal.sparse.exp <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_exp", list(data), out)
+}
+
+#' @rdname mx.symbol.expm1
+#' @export
+mx.nd.expm1 <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "expm1", list(data), out)
+}
+
+mx.nd.internal.sparse.expm1 <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_expm1", list(data), out)
+}
+
+#' @rdname mx.symbol.fix
+#' @export
+mx.nd.fix <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "fix", list(data), out)
+}
+
+mx.nd.internal.sparse.fix <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_fix", list(data), out)
+}
+
+#' @rdname mx.symbol.floor
+#' @export
+mx.nd.floor <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "floor", list(data), out)
+}
+
+mx.nd.internal.sparse.floor <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_floor", list(data), out)
+}
+
+#' @rdname mx.symbol.gamma
+#' @export
+mx.nd.gamma <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "gamma", list(data), out)
+}
+
+mx.nd.internal.sparse.gamma <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_gamma", list(data), out)
+}
+
+#' @rdname mx.symbol.gammaln
+#' @export
+mx.nd.gammaln <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "gammaln", list(data), out)
+}
+
+mx.nd.internal.sparse.gammaln <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_gammaln", list(data), out)
+}
+
+#' @rdname mx.symbol.gelu_tanh
+#' @export
+mx.nd.gelu.tanh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "gelu_tanh", list(data), out)
+}
+
+#' @rdname mx.symbol.log
+#' @export
+mx.nd.log <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "log", list(data), out)
+}
+
+mx.nd.internal.sparse.log <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_log", list(data), out)
+}
+
+#' @rdname mx.symbol.log10
+#' @export
+mx.nd.log10 <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "log10", list(data), out)
+}
+
+mx.nd.internal.sparse.log10 <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_log10", list(data), out)
+}
+
+#' @rdname mx.symbol.log1p
+#' @export
+mx.nd.log1p <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "log1p", list(data), out)
+}
+
+mx.nd.internal.sparse.log1p <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_log1p", list(data), out)
+}
+
+#' @rdname mx.symbol.log2
+#' @export
+mx.nd.log2 <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "log2", list(data), out)
+}
+
+mx.nd.internal.sparse.log2 <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_log2", list(data), out)
+}
+
+#' @rdname mx.symbol.logical_not
+#' @export
+mx.nd.logical.not <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "logical_not", list(data), out)
+}
+
+#' @rdname mx.symbol.negative
+#' @export
+mx.nd.negative <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "negative", list(data), out)
+}
+
+mx.nd.internal.sparse.negative <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_negative", list(data), out)
+}
+
+#' @rdname mx.symbol.ones_like
+#' @export
+mx.nd.ones.like <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "ones_like", list(data), out)
+}
+
+#' @rdname mx.symbol.radians
+#' @export
+mx.nd.radians <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "radians", list(data), out)
+}
+
+mx.nd.internal.sparse.radians <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_radians", list(data), out)
+}
+
+#' @rdname mx.symbol.rcbrt
+#' @export
+mx.nd.rcbrt <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "rcbrt", list(data), out)
+}
+
+#' @rdname mx.symbol.reciprocal
+#' @export
+mx.nd.reciprocal <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "reciprocal", list(data), out)
+}
+
+#' @rdname mx.symbol.relu
+#' @export
+mx.nd.relu <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "relu", list(data), out)
+}
+
+mx.nd.internal.sparse.relu <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_relu", list(data), out)
+}
+
+#' @rdname mx.symbol.rint
+#' @export
+mx.nd.rint <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "rint", list(data), out)
+}
+
+mx.nd.internal.sparse.rint <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_rint", list(data), out)
+}
+
+#' @rdname mx.symbol.round
+#' @export
+mx.nd.round <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "round", list(data), out)
+}
+
+mx.nd.internal.sparse.round <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_round", list(data), out)
+}
+
+#' @rdname mx.symbol.rsqrt
+#' @export
+mx.nd.rsqrt <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "rsqrt", list(data), out)
+}
+
+mx.nd.internal.sparse.rsqrt <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_rsqrt", list(data), out)
+}
+
+#' @rdname mx.symbol.sigmoid
+#' @export
+mx.nd.sigmoid <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "sigmoid", list(data), out)
+}
+
+mx.nd.internal.sparse.sigmoid <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_sigmoid", list(data), out)
+}
+
+#' @rdname mx.symbol.sign
+#' @export
+mx.nd.sign <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "sign", list(data), out)
+}
+
+mx.nd.internal.sparse.sign <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_sign", list(data), out)
+}
+
+#' @rdname mx.symbol.silu
+#' @export
+mx.nd.silu <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "silu", list(data), out)
+}
+
+#' @rdname mx.symbol.sin
+#' @export
+mx.nd.sin <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "sin", list(data), out)
+}
+
+mx.nd.internal.sparse.sin <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_sin", list(data), out)
+}
+
+#' @rdname mx.symbol.sinh
+#' @export
+mx.nd.sinh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "sinh", list(data), out)
+}
+
+mx.nd.internal.sparse.sinh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_sinh", list(data), out)
+}
+
+#' @rdname mx.symbol.softsign
+#' @export
+mx.nd.softsign <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "softsign", list(data), out)
+}
+
+#' @rdname mx.symbol.sqrt
+#' @export
+mx.nd.sqrt <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "sqrt", list(data), out)
+}
+
+mx.nd.internal.sparse.sqrt <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_sqrt", list(data), out)
+}
+
+#' @rdname mx.symbol.square
+#' @export
+mx.nd.square <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "square", list(data), out)
+}
+
+mx.nd.internal.sparse.square <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_square", list(data), out)
+}
+
+#' @rdname mx.symbol.tan
+#' @export
+mx.nd.tan <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "tan", list(data), out)
+}
+
+mx.nd.internal.sparse.tan <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_tan", list(data), out)
+}
+
+#' @rdname mx.symbol.tanh
+#' @export
+mx.nd.tanh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "tanh", list(data), out)
+}
+
+mx.nd.internal.sparse.tanh <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_tanh", list(data), out)
+}
+
+#' @rdname mx.symbol.trunc
+#' @export
+mx.nd.trunc <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "trunc", list(data), out)
+}
+
+mx.nd.internal.sparse.trunc <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_trunc", list(data), out)
+}
+
+#' @rdname mx.symbol.zeros_like
+#' @export
+mx.nd.zeros.like <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "zeros_like", list(data), out)
+}
+
+mx.nd.internal.sparse.zeros.like <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_zeros_like", list(data), out)
+}
+
+#' @rdname mx.symbol.elemwise_add
+#' @export
+mx.nd.elemwise.add <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "elemwise_add", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Plus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Plus", list(lhs, rhs), out)
+}
+
+mx.nd.internal.add <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_add", list(lhs, rhs), out)
+}
+
+mx.nd.internal.plus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_plus", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.elemwise.add <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_elemwise_add", list(lhs, rhs), out)
+}
+
+mx.nd.internal.grad.add <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_grad_add", list(lhs, rhs), out)
+}
+
+mx.nd.internal.plus.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_plus_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.PlusScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_PlusScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.scatter.plus.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_scatter_plus_scalar", list(data, scalar, is_int), out)
+}
+
+#' @rdname mx.symbol.elemwise_sub
+#' @export
+mx.nd.elemwise.sub <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "elemwise_sub", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Minus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Minus", list(lhs, rhs), out)
+}
+
+mx.nd.internal.minus <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_minus", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.elemwise.sub <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_elemwise_sub", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sub <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sub", list(lhs, rhs), out)
+}
+
+mx.nd.internal.minus.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_minus_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.MinusScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_MinusScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.scatter.minus.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_scatter_minus_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.rminus.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_rminus_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.RMinusScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_RMinusScalar", list(data, scalar, is_int), out)
+}
+
+#' @rdname mx.symbol.elemwise_mul
+#' @export
+mx.nd.elemwise.mul <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "elemwise_mul", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Mul <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Mul", list(lhs, rhs), out)
+}
+
+mx.nd.internal.mul <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_mul", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.elemwise.mul <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_elemwise_mul", list(lhs, rhs), out)
+}
+
+mx.nd.internal.mul.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_mul_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.MulScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_MulScalar", list(data, scalar, is_int), out)
+}
+
+#' @rdname mx.symbol.elemwise_div
+#' @export
+mx.nd.elemwise.div <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "elemwise_div", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Div <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Div", list(lhs, rhs), out)
+}
+
+mx.nd.internal.div <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_div", list(lhs, rhs), out)
+}
+
+mx.nd.internal.sparse.elemwise.div <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_elemwise_div", list(lhs, rhs), out)
+}
+
+mx.nd.internal.scatter.elemwise.div <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_scatter_elemwise_div", list(lhs, rhs), out)
+}
+
+mx.nd.internal.div.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_div_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.DivScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_DivScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.rdiv.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_rdiv_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.RDivScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_RDivScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.mod <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_mod", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Mod <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Mod", list(lhs, rhs), out)
+}
+
+mx.nd.internal.mod.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_mod_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.ModScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_ModScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.rmod.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_rmod_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.RModScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_RModScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.power <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_power", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Power <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Power", list(lhs, rhs), out)
+}
+
+mx.nd.internal.power.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_power_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.PowerScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_PowerScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.rpower.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_rpower_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.RPowerScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_RPowerScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.hypot <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_hypot", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Hypot <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Hypot", list(lhs, rhs), out)
+}
+
+mx.nd.internal.hypot.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_hypot_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.HypotScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_HypotScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.maximum <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_maximum", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Maximum <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Maximum", list(lhs, rhs), out)
+}
+
+mx.nd.internal.maximum.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_maximum_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.MaximumScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_MaximumScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.minimum <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_minimum", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Minimum <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Minimum", list(lhs, rhs), out)
+}
+
+mx.nd.internal.minimum.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_minimum_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.MinimumScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_MinimumScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.equal.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_equal_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.EqualScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_EqualScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.not.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_not_equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Not.Equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Not_Equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.not.equal.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_not_equal_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.NotEqualScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_NotEqualScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.greater <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_greater", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Greater <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Greater", list(lhs, rhs), out)
+}
+
+mx.nd.internal.greater.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_greater_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.GreaterScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_GreaterScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.greater.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_greater_equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Greater.Equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Greater_Equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.greater.equal.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_greater_equal_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.GreaterEqualScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_GreaterEqualScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.lesser <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_lesser", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Lesser <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Lesser", list(lhs, rhs), out)
+}
+
+mx.nd.internal.lesser.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_lesser_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.LesserScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_LesserScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.lesser.equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_lesser_equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Lesser.Equal <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Lesser_Equal", list(lhs, rhs), out)
+}
+
+mx.nd.internal.lesser.equal.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_lesser_equal_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.LesserEqualScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_LesserEqualScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.logical.and <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_logical_and", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Logical.And <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Logical_And", list(lhs, rhs), out)
+}
+
+mx.nd.internal.logical.and.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_logical_and_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.LogicalAndScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_LogicalAndScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.logical.or <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_logical_or", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Logical.Or <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Logical_Or", list(lhs, rhs), out)
+}
+
+mx.nd.internal.logical.or.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_logical_or_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.LogicalOrScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_LogicalOrScalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.logical.xor <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_logical_xor", list(lhs, rhs), out)
+}
+
+mx.nd.internal.Logical.Xor <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_Logical_Xor", list(lhs, rhs), out)
+}
+
+mx.nd.internal.logical.xor.scalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_logical_xor_scalar", list(data, scalar, is_int), out)
+}
+
+mx.nd.internal.LogicalXorScalar <- function(data = NULL, scalar = 1, is_int = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_LogicalXorScalar", list(data, scalar, is_int), out)
+}
+
+#' @rdname mx.symbol.identity
+#' @export
+mx.nd.identity <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "identity", list(data), out)
+}
+
+mx.nd.internal.copy <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_copy", list(data), out)
+}
+
+#' @rdname mx.symbol.BlockGrad
+#' @export
+mx.nd.BlockGrad <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "BlockGrad", list(data), out)
+}
+
+#' @rdname mx.symbol.BlockGrad
+#' @export
+mx.nd.stop.gradient <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "stop_gradient", list(data), out)
+}
+
+mx.nd.internal.sparse.stop.gradient <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_stop_gradient", list(data), out)
+}
+
+mx.nd.internal.identity.with.attr.like.rhs <- function(lhs = NULL, rhs = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_identity_with_attr_like_rhs", list(lhs, rhs), out)
+}
+
+#' @rdname mx.symbol.clip
+#' @export
+mx.nd.clip <- function(data = NULL, a_min = NULL, a_max = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "clip", list(data, a_min, a_max), out)
+}
+
+mx.nd.internal.sparse.clip <- function(data = NULL, a_min = NULL, a_max = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_clip", list(data, a_min, a_max), out)
+}
+
+#' @rdname mx.symbol.smooth_l1
+#' @export
+mx.nd.smooth.l1 <- function(data = NULL, scalar = 1, out = NULL) {
+  .Call(ffi_nd_operator, "smooth_l1", list(data, scalar), out)
+}
+
+#' @rdname mx.symbol.hard_sigmoid
+#' @export
+mx.nd.hard.sigmoid <- function(data = NULL, alpha = 0.2, beta = 0.5, out = NULL) {
+  .Call(ffi_nd_operator, "hard_sigmoid", list(data, alpha, beta), out)
+}
+
+#' @rdname mx.symbol.add_n
+#' @export
+mx.nd.add.n <- function(data = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "add_n", list(data, num_args), out)
+}
+
+#' @rdname mx.symbol.add_n
+#' @export
+mx.nd.ElementWiseSum <- function(data = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "ElementWiseSum", list(data, num_args), out)
+}
+
+mx.nd.internal.sparse.ElementWiseSum <- function(data = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_ElementWiseSum", list(data, num_args), out)
+}
+
+mx.nd.internal.sparse.add.n <- function(data = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_add_n", list(data, num_args), out)
+}
+
+#' @rdname mx.symbol.gather_nd
+#' @export
+mx.nd.gather.nd <- function(data = NULL, indices = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "gather_nd", list(data, indices), out)
+}
+
+#' @rdname mx.symbol.scatter_nd
+#' @export
+mx.nd.scatter.nd <- function(data = NULL, indices = NULL, shape = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "scatter_nd", list(data, indices, shape), out)
+}
+
+mx.nd.internal.scatter.set.nd <- function(lhs = NULL, rhs = NULL, indices = NULL, shape = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_scatter_set_nd", list(lhs, rhs, indices, shape), out)
+}
+
+#' @rdname mx.symbol.ravel_multi_index
+#' @export
+mx.nd.ravel.multi.index <- function(data = NULL, shape = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "ravel_multi_index", list(data, shape), out)
+}
+
+mx.nd.internal.ravel.multi.index <- function(data = NULL, shape = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_ravel_multi_index", list(data, shape), out)
+}
+
+#' @rdname mx.symbol.unravel_index
+#' @export
+mx.nd.unravel.index <- function(data = NULL, shape = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "unravel_index", list(data, shape), out)
+}
+
+mx.nd.internal.unravel.index <- function(data = NULL, shape = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_unravel_index", list(data, shape), out)
+}
+
 #' @rdname mx.symbol.Embedding
 #' @export
 mx.nd.Embedding <- function(
@@ -317,6 +1393,432 @@ mx.nd.LinearRegressionOutput <- function(data = NULL, label = NULL, grad_scale =
 
 mx.nd.internal.sparse.LinearRegressionOutput <- function(data = NULL, label = NULL, grad_scale = 1, out = NULL) {
   .Call(ffi_nd_operator, "_sparse_LinearRegressionOutput", list(data, label, grad_scale), out)
+}
+
+#' @rdname mx.symbol.LogisticRegressionOutput
+#' @export
+mx.nd.LogisticRegressionOutput <- function(data = NULL, label = NULL, grad_scale = 1, out = NULL) {
+  .Call(ffi_nd_operator, "LogisticRegressionOutput", list(data, label, grad_scale), out)
+}
+
+mx.nd.internal.sparse.LogisticRegressionOutput <- function(data = NULL, label = NULL, grad_scale = 1, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_LogisticRegressionOutput", list(data, label, grad_scale), out)
+}
+
+#' @rdname mx.symbol.MAERegressionOutput
+#' @export
+mx.nd.MAERegressionOutput <- function(data = NULL, label = NULL, grad_scale = 1, out = NULL) {
+  .Call(ffi_nd_operator, "MAERegressionOutput", list(data, label, grad_scale), out)
+}
+
+mx.nd.internal.sparse.MAERegressionOutput <- function(data = NULL, label = NULL, grad_scale = 1, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_MAERegressionOutput", list(data, label, grad_scale), out)
+}
+
+#' @rdname mx.symbol.MakeLoss
+#' @export
+mx.nd.MakeLoss <- function(data = NULL, grad_scale = 1, valid_thresh = 0, normalization = "null", out = NULL) {
+  .Call(ffi_nd_operator, "MakeLoss", list(data, grad_scale, valid_thresh, normalization), out)
+}
+
+#' @rdname mx.symbol.SVMOutput
+#' @export
+mx.nd.SVMOutput <- function(
+  data = NULL, label = NULL, margin = 1, regularization_coefficient = 1, use_linear = FALSE, out = NULL
+) {
+  .Call(ffi_nd_operator, "SVMOutput", list(data, label, margin, regularization_coefficient, use_linear), out)
+}
+
+#' @rdname mx.symbol.SoftmaxOutput
+#' @export
+mx.nd.SoftmaxOutput <- function(
+  data = NULL, label = NULL, grad_scale = 1, ignore_label = -1, multi_output = FALSE, use_ignore = FALSE,
+  preserve_shape = FALSE, normalization = "null", out_grad = FALSE, smooth_alpha = 0, out = NULL
+) {
+  .Call(ffi_nd_operator, "SoftmaxOutput", list(
+  data, label, grad_scale, ignore_label, multi_output, use_ignore, preserve_shape, normalization, out_grad,
+  smooth_alpha
+), out)
+}
+
+#' @rdname mx.symbol.SoftmaxOutput
+#' @export
+mx.nd.Softmax <- function(
+  data = NULL, label = NULL, grad_scale = 1, ignore_label = -1, multi_output = FALSE, use_ignore = FALSE,
+  preserve_shape = FALSE, normalization = "null", out_grad = FALSE, smooth_alpha = 0, out = NULL
+) {
+  .Call(ffi_nd_operator, "Softmax", list(
+  data, label, grad_scale, ignore_label, multi_output, use_ignore, preserve_shape, normalization, out_grad,
+  smooth_alpha
+), out)
+}
+
+#' @rdname mx.symbol.make_loss
+#' @export
+mx.nd.make.loss <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "make_loss", list(data), out)
+}
+
+mx.nd.internal.sparse.make.loss <- function(data = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_make_loss", list(data), out)
+}
+
+#' @rdname mx.symbol.softmax_cross_entropy
+#' @export
+mx.nd.softmax.cross.entropy <- function(data = NULL, label = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "softmax_cross_entropy", list(data, label), out)
+}
+
+#' @rdname mx.symbol.sgd_update
+#' @export
+mx.nd.sgd.update <- function(
+  weight = NULL, grad = NULL, lr = NULL, wd = 0, rescale_grad = 1, clip_gradient = -1, lazy_update = TRUE,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "sgd_update", list(weight, grad, lr, wd, rescale_grad, clip_gradient, lazy_update), out)
+}
+
+mx.nd.internal.sparse.sgd.update <- function(
+  weight = NULL, grad = NULL, lr = NULL, wd = 0, rescale_grad = 1, clip_gradient = -1, lazy_update = TRUE,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "_sparse_sgd_update", list(
+  weight, grad, lr, wd, rescale_grad, clip_gradient, lazy_update
+), out)
+}
+
+#' @rdname mx.symbol.sgd_mom_update
+#' @export
+mx.nd.sgd.mom.update <- function(
+  weight = NULL, grad = NULL, mom = NULL, lr = NULL, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  lazy_update = TRUE, out = NULL
+) {
+  .Call(ffi_nd_operator, "sgd_mom_update", list(
+  weight, grad, mom, lr, momentum, wd, rescale_grad, clip_gradient, lazy_update
+), out)
+}
+
+mx.nd.internal.sparse.sgd.mom.update <- function(
+  weight = NULL, grad = NULL, mom = NULL, lr = NULL, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  lazy_update = TRUE, out = NULL
+) {
+  .Call(ffi_nd_operator, "_sparse_sgd_mom_update", list(
+  weight, grad, mom, lr, momentum, wd, rescale_grad, clip_gradient, lazy_update
+), out)
+}
+
+#' @rdname mx.symbol.mp_sgd_update
+#' @export
+mx.nd.mp.sgd.update <- function(
+  weight = NULL, grad = NULL, weight32 = NULL, lr = NULL, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  lazy_update = TRUE, out = NULL
+) {
+  .Call(ffi_nd_operator, "mp_sgd_update", list(
+  weight, grad, weight32, lr, wd, rescale_grad, clip_gradient, lazy_update
+), out)
+}
+
+#' @rdname mx.symbol.mp_sgd_mom_update
+#' @export
+mx.nd.mp.sgd.mom.update <- function(
+  weight = NULL, grad = NULL, mom = NULL, weight32 = NULL, lr = NULL, momentum = 0, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, lazy_update = TRUE, out = NULL
+) {
+  .Call(ffi_nd_operator, "mp_sgd_mom_update", list(
+  weight, grad, mom, weight32, lr, momentum, wd, rescale_grad, clip_gradient, lazy_update
+), out)
+}
+
+#' @rdname mx.symbol.nag_mom_update
+#' @export
+mx.nd.nag.mom.update <- function(
+  weight = NULL, grad = NULL, mom = NULL, lr = NULL, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "nag_mom_update", list(weight, grad, mom, lr, momentum, wd, rescale_grad, clip_gradient), out)
+}
+
+#' @rdname mx.symbol.mp_nag_mom_update
+#' @export
+mx.nd.mp.nag.mom.update <- function(
+  weight = NULL, grad = NULL, mom = NULL, weight32 = NULL, lr = NULL, momentum = 0, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "mp_nag_mom_update", list(
+  weight, grad, mom, weight32, lr, momentum, wd, rescale_grad, clip_gradient
+), out)
+}
+
+#' @rdname mx.symbol.signsgd_update
+#' @export
+mx.nd.signsgd.update <- function(
+  weight = NULL, grad = NULL, lr = NULL, wd = 0, rescale_grad = 1, clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "signsgd_update", list(weight, grad, lr, wd, rescale_grad, clip_gradient), out)
+}
+
+#' @rdname mx.symbol.signum_update
+#' @export
+mx.nd.signum.update <- function(
+  weight = NULL, grad = NULL, mom = NULL, lr = NULL, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  wd_lh = 0, out = NULL
+) {
+  .Call(ffi_nd_operator, "signum_update", list(
+  weight, grad, mom, lr, momentum, wd, rescale_grad, clip_gradient, wd_lh
+), out)
+}
+
+#' @rdname mx.symbol.adam_update
+#' @export
+mx.nd.adam.update <- function(
+  weight = NULL, grad = NULL, mean = NULL, var = NULL, lr = NULL, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
+  wd = 0, rescale_grad = 1, clip_gradient = -1, lazy_update = TRUE, out = NULL
+) {
+  .Call(ffi_nd_operator, "adam_update", list(
+  weight, grad, mean, var, lr, beta1, beta2, epsilon, wd, rescale_grad, clip_gradient, lazy_update
+), out)
+}
+
+mx.nd.internal.sparse.adam.update <- function(
+  weight = NULL, grad = NULL, mean = NULL, var = NULL, lr = NULL, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
+  wd = 0, rescale_grad = 1, clip_gradient = -1, lazy_update = TRUE, out = NULL
+) {
+  .Call(ffi_nd_operator, "_sparse_adam_update", list(
+  weight, grad, mean, var, lr, beta1, beta2, epsilon, wd, rescale_grad, clip_gradient, lazy_update
+), out)
+}
+
+mx.nd.internal.adamw.update <- function(
+  weight = NULL, grad = NULL, mean = NULL, var = NULL, rescale_grad = NULL, lr = NULL, beta1 = 0.9, beta2 = 0.999,
+  epsilon = 1e-8, wd = 0, eta = NULL, clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_adamw_update", list(
+  weight, grad, mean, var, rescale_grad, lr, beta1, beta2, epsilon, wd, eta, clip_gradient
+), out)
+}
+
+mx.nd.internal.mp.adamw.update <- function(
+  weight = NULL, grad = NULL, mean = NULL, var = NULL, weight32 = NULL, rescale_grad = NULL, lr = NULL,
+  beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, wd = 0, eta = NULL, clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_mp_adamw_update", list(
+  weight, grad, mean, var, weight32, rescale_grad, lr, beta1, beta2, epsilon, wd, eta, clip_gradient
+), out)
+}
+
+#' @rdname mx.symbol.rmsprop_update
+#' @export
+mx.nd.rmsprop.update <- function(
+  weight = NULL, grad = NULL, n = NULL, lr = NULL, gamma1 = 0.95, epsilon = 1e-8, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, clip_weights = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "rmsprop_update", list(
+  weight, grad, n, lr, gamma1, epsilon, wd, rescale_grad, clip_gradient, clip_weights
+), out)
+}
+
+#' @rdname mx.symbol.rmspropalex_update
+#' @export
+mx.nd.rmspropalex.update <- function(
+  weight = NULL, grad = NULL, n = NULL, g = NULL, delta = NULL, lr = NULL, gamma1 = 0.95, gamma2 = 0.9,
+  epsilon = 1e-8, wd = 0, rescale_grad = 1, clip_gradient = -1, clip_weights = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "rmspropalex_update", list(
+  weight, grad, n, g, delta, lr, gamma1, gamma2, epsilon, wd, rescale_grad, clip_gradient, clip_weights
+), out)
+}
+
+#' @rdname mx.symbol.ftml_update
+#' @export
+mx.nd.ftml.update <- function(
+  weight = NULL, grad = NULL, d = NULL, v = NULL, z = NULL, lr = NULL, beta1 = 0.6, beta2 = 0.999, epsilon = 1e-8,
+  t = NULL, wd = 0, rescale_grad = 1, clip_grad = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "ftml_update", list(
+  weight, grad, d, v, z, lr, beta1, beta2, epsilon, t, wd, rescale_grad, clip_grad
+), out)
+}
+
+#' @rdname mx.symbol.ftrl_update
+#' @export
+mx.nd.ftrl.update <- function(
+  weight = NULL, grad = NULL, z = NULL, n = NULL, lr = NULL, lamda1 = 0.01, beta = 1, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "ftrl_update", list(
+  weight, grad, z, n, lr, lamda1, beta, wd, rescale_grad, clip_gradient
+), out)
+}
+
+mx.nd.internal.sparse.ftrl.update <- function(
+  weight = NULL, grad = NULL, z = NULL, n = NULL, lr = NULL, lamda1 = 0.01, beta = 1, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_sparse_ftrl_update", list(
+  weight, grad, z, n, lr, lamda1, beta, wd, rescale_grad, clip_gradient
+), out)
+}
+
+#' @rdname mx.symbol.lamb_update_phase1
+#' @export
+mx.nd.lamb.update.phase1 <- function(
+  weight = NULL, grad = NULL, mean = NULL, var = NULL, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-6, t = NULL,
+  bias_correction = TRUE, wd = NULL, rescale_grad = 1, clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "lamb_update_phase1", list(
+  weight, grad, mean, var, beta1, beta2, epsilon, t, bias_correction, wd, rescale_grad, clip_gradient
+), out)
+}
+
+#' @rdname mx.symbol.lamb_update_phase2
+#' @export
+mx.nd.lamb.update.phase2 <- function(
+  weight = NULL, g = NULL, r1 = NULL, r2 = NULL, lr = NULL, lower_bound = -1, upper_bound = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "lamb_update_phase2", list(weight, g, r1, r2, lr, lower_bound, upper_bound), out)
+}
+
+#' @rdname mx.symbol.mp_lamb_update_phase1
+#' @export
+mx.nd.mp.lamb.update.phase1 <- function(
+  weight = NULL, grad = NULL, mean = NULL, var = NULL, weight32 = NULL, beta1 = 0.9, beta2 = 0.999,
+  epsilon = 1e-6, t = NULL, bias_correction = TRUE, wd = NULL, rescale_grad = 1, clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "mp_lamb_update_phase1", list(
+  weight, grad, mean, var, weight32, beta1, beta2, epsilon, t, bias_correction, wd, rescale_grad, clip_gradient
+), out)
+}
+
+#' @rdname mx.symbol.mp_lamb_update_phase2
+#' @export
+mx.nd.mp.lamb.update.phase2 <- function(
+  weight = NULL, g = NULL, r1 = NULL, r2 = NULL, weight32 = NULL, lr = NULL, lower_bound = -1, upper_bound = -1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "mp_lamb_update_phase2", list(weight, g, r1, r2, weight32, lr, lower_bound, upper_bound), out)
+}
+
+#' @rdname mx.symbol.multi_sgd_update
+#' @export
+mx.nd.multi.sgd.update <- function(
+  data = NULL, lrs = NULL, wds = NULL, rescale_grad = 1, clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "multi_sgd_update", list(data, lrs, wds, rescale_grad, clip_gradient, num_weights), out)
+}
+
+#' @rdname mx.symbol.multi_sgd_mom_update
+#' @export
+mx.nd.multi.sgd.mom.update <- function(
+  data = NULL, lrs = NULL, wds = NULL, momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "multi_sgd_mom_update", list(
+  data, lrs, wds, momentum, rescale_grad, clip_gradient, num_weights
+), out)
+}
+
+#' @rdname mx.symbol.multi_mp_sgd_update
+#' @export
+mx.nd.multi.mp.sgd.update <- function(
+  data = NULL, lrs = NULL, wds = NULL, rescale_grad = 1, clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "multi_mp_sgd_update", list(data, lrs, wds, rescale_grad, clip_gradient, num_weights), out)
+}
+
+#' @rdname mx.symbol.multi_mp_sgd_mom_update
+#' @export
+mx.nd.multi.mp.sgd.mom.update <- function(
+  data = NULL, lrs = NULL, wds = NULL, momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "multi_mp_sgd_mom_update", list(
+  data, lrs, wds, momentum, rescale_grad, clip_gradient, num_weights
+), out)
+}
+
+#' @rdname mx.symbol.preloaded_multi_sgd_update
+#' @export
+mx.nd.preloaded.multi.sgd.update <- function(
+  data = NULL, rescale_grad = 1, clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "preloaded_multi_sgd_update", list(data, rescale_grad, clip_gradient, num_weights), out)
+}
+
+#' @rdname mx.symbol.preloaded_multi_sgd_mom_update
+#' @export
+mx.nd.preloaded.multi.sgd.mom.update <- function(
+  data = NULL, momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "preloaded_multi_sgd_mom_update", list(
+  data, momentum, rescale_grad, clip_gradient, num_weights
+), out)
+}
+
+#' @rdname mx.symbol.preloaded_multi_mp_sgd_update
+#' @export
+mx.nd.preloaded.multi.mp.sgd.update <- function(
+  data = NULL, rescale_grad = 1, clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "preloaded_multi_mp_sgd_update", list(data, rescale_grad, clip_gradient, num_weights), out)
+}
+
+#' @rdname mx.symbol.preloaded_multi_mp_sgd_mom_update
+#' @export
+mx.nd.preloaded.multi.mp.sgd.mom.update <- function(
+  data = NULL, momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "preloaded_multi_mp_sgd_mom_update", list(
+  data, momentum, rescale_grad, clip_gradient, num_weights
+), out)
+}
+
+mx.nd.internal.multi.adamw.update <- function(
+  data = NULL, lrs = NULL, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, wds = NULL, etas = NULL,
+  clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_multi_adamw_update", list(
+  data, lrs, beta1, beta2, epsilon, wds, etas, clip_gradient, num_weights
+), out)
+}
+
+mx.nd.internal.multi.mp.adamw.update <- function(
+  data = NULL, lrs = NULL, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, wds = NULL, etas = NULL,
+  clip_gradient = -1, num_weights = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_multi_mp_adamw_update", list(
+  data, lrs, beta1, beta2, epsilon, wds, etas, clip_gradient, num_weights
+), out)
+}
+
+mx.nd.internal.multi.lamb.update <- function(
+  data = NULL, learning_rates = NULL, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-6, wds = NULL, rescale_grad = 1,
+  lower_bound = -1, upper_bound = -1, clip_gradient = -1, bias_correction = TRUE, step_count = NULL, num_tensors = 1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "_multi_lamb_update", list(
+  data, learning_rates, beta1, beta2, epsilon, wds, rescale_grad, lower_bound, upper_bound, clip_gradient,
+  bias_correction, step_count, num_tensors
+), out)
+}
+
+mx.nd.internal.multi.mp.lamb.update <- function(
+  data = NULL, learning_rates = NULL, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-6, wds = NULL, rescale_grad = 1,
+  lower_bound = -1, upper_bound = -1, clip_gradient = -1, bias_correction = TRUE, step_count = NULL, num_tensors = 1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "_multi_mp_lamb_update", list(
+  data, learning_rates, beta1, beta2, epsilon, wds, rescale_grad, lower_bound, upper_bound, clip_gradient,
+  bias_correction, step_count, num_tensors
+), out)
+}
+
+#' @rdname mx.symbol.multi_lars
+#' @export
+mx.nd.multi.lars <- function(
+  lrs = NULL, weights_sum_sq = NULL, grads_sum_sq = NULL, wds = NULL, eta = NULL, eps = NULL, rescale_grad = 1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "multi_lars", list(lrs, weights_sum_sq, grads_sum_sq, wds, eta, eps, rescale_grad), out)
 }
 
 #' @rdname mx.symbol.Pad
@@ -582,6 +2084,86 @@ mx.nd.internal.shuffle <- function(data = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_shuffle", list(data), out)
 }
 
+#' @rdname mx.symbol.max
+#' @export
+mx.nd.max <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "max", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.max
+#' @export
+mx.nd.max.axis <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "max_axis", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.mean
+#' @export
+mx.nd.mean <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "mean", list(data, axis, keepdims, exclude), out)
+}
+
+mx.nd.internal.sparse.mean <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_mean", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.min_axis
+#' @export
+mx.nd.min <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "min", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.min_axis
+#' @export
+mx.nd.min.axis <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "min_axis", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.nanprod
+#' @export
+mx.nd.nanprod <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "nanprod", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.nansum
+#' @export
+mx.nd.nansum <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "nansum", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.prod
+#' @export
+mx.nd.prod <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "prod", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.sum
+#' @export
+mx.nd.sum <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "sum", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.sum
+#' @export
+mx.nd.sum.axis <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "sum_axis", list(data, axis, keepdims, exclude), out)
+}
+
+mx.nd.internal.sparse.sum <- function(data = NULL, axis = NULL, keepdims = FALSE, exclude = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_sum", list(data, axis, keepdims, exclude), out)
+}
+
+#' @rdname mx.symbol.norm
+#' @export
+mx.nd.norm <- function(data = NULL, ord = 2, axis = NULL, out_dtype = NULL, keepdims = FALSE, out = NULL) {
+  .Call(ffi_nd_operator, "norm", list(data, ord, axis, out_dtype, keepdims), out)
+}
+
+mx.nd.internal.sparse.norm <- function(
+  data = NULL, ord = 2, axis = NULL, out_dtype = NULL, keepdims = FALSE, out = NULL
+) {
+  .Call(ffi_nd_operator, "_sparse_norm", list(data, ord, axis, out_dtype, keepdims), out)
+}
+
 #' @rdname mx.symbol.Reshape
 #' @export
 mx.nd.Reshape <- function(
@@ -688,6 +2270,26 @@ mx.nd.internal.crop.assign.scalar <- function(
   data = NULL, scalar = 0, begin = NULL, end = NULL, step = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "_crop_assign_scalar", list(data, scalar, begin, end, step), out)
+}
+
+#' @rdname mx.symbol.sort
+#' @export
+mx.nd.sort <- function(data = NULL, axis = -1, is_ascend = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "sort", list(data, axis, is_ascend), out)
+}
+
+#' @rdname mx.symbol.argsort
+#' @export
+mx.nd.argsort <- function(data = NULL, axis = -1, is_ascend = TRUE, dtype = "float32", out = NULL) {
+  .Call(ffi_nd_operator, "argsort", list(data, axis, is_ascend, dtype), out)
+}
+
+#' @rdname mx.symbol.topk
+#' @export
+mx.nd.topk <- function(
+  data = NULL, axis = -1, k = 1, ret_typ = "indices", is_ascend = FALSE, dtype = "float32", out = NULL
+) {
+  .Call(ffi_nd_operator, "topk", list(data, axis, k, ret_typ, is_ascend, dtype), out)
 }
 
 #' @rdname mx.symbol.tile

@@ -69,6 +69,394 @@ mx.symbol.BatchNorm_v1 <- function(
 mx.varg.symbol.BatchNorm_v1 <- function(args) .Call(ffi_symbol_operator, "BatchNorm_v1", args, NULL)
 
 #' @noMd
+#' @title Sum: lhs + rhs
+#' @description Sum: lhs + rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_add
+NULL
+
+#' @rdname mx.symbol.broadcast_add
+#' @export
+mx.symbol.broadcast_add <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_add", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_add <- function(args) .Call(ffi_symbol_operator, "broadcast_add", args, NULL)
+
+#' @rdname mx.symbol.broadcast_add
+#' @export
+mx.symbol.broadcast_plus <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_plus", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_plus <- function(args) .Call(ffi_symbol_operator, "broadcast_plus", args, NULL)
+
+mx.varg.symbol.internal.sparse_broadcast_add <- function(args) .Call(ffi_symbol_operator, "_sparse_broadcast_add", args, NULL)
+
+mx.varg.symbol.internal.sparse_broadcast_plus <- function(args) .Call(ffi_symbol_operator, "_sparse_broadcast_plus", args, NULL)
+
+#' @noMd
+#' @title Difference: lhs - rhs
+#' @description Difference: lhs - rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_sub
+NULL
+
+#' @rdname mx.symbol.broadcast_sub
+#' @export
+mx.symbol.broadcast_sub <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_sub", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_sub <- function(args) .Call(ffi_symbol_operator, "broadcast_sub", args, NULL)
+
+#' @rdname mx.symbol.broadcast_sub
+#' @export
+mx.symbol.broadcast_minus <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_minus", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_minus <- function(args) .Call(ffi_symbol_operator, "broadcast_minus", args, NULL)
+
+mx.varg.symbol.internal.sparse_broadcast_minus <- function(args) .Call(ffi_symbol_operator, "_sparse_broadcast_minus", args, NULL)
+
+mx.varg.symbol.internal.sparse_broadcast_sub <- function(args) .Call(ffi_symbol_operator, "_sparse_broadcast_sub", args, NULL)
+
+#' @noMd
+#' @title Product: lhs * rhs
+#' @description Product: lhs * rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_mul
+NULL
+
+#' @rdname mx.symbol.broadcast_mul
+#' @export
+mx.symbol.broadcast_mul <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_mul", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_mul <- function(args) .Call(ffi_symbol_operator, "broadcast_mul", args, NULL)
+
+mx.varg.symbol.internal.sparse_broadcast_mul <- function(args) .Call(ffi_symbol_operator, "_sparse_broadcast_mul", args, NULL)
+
+#' @noMd
+#' @title Quotient: lhs / rhs
+#' @description Quotient: lhs / rhs. Integers are cut towards 0, and x / 0 is 0 for them. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_div
+NULL
+
+#' @rdname mx.symbol.broadcast_div
+#' @export
+mx.symbol.broadcast_div <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_div", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_div <- function(args) .Call(ffi_symbol_operator, "broadcast_div", args, NULL)
+
+mx.varg.symbol.internal.sparse_broadcast_div <- function(args) .Call(ffi_symbol_operator, "_sparse_broadcast_div", args, NULL)
+
+#' @noMd
+#' @title Remainder of lhs / rhs with the sign of rhs; 0 where rhs is 0
+#' @description Remainder of lhs / rhs with the sign of rhs; 0 where rhs is 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_mod
+NULL
+
+#' @rdname mx.symbol.broadcast_mod
+#' @export
+mx.symbol.broadcast_mod <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_mod", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_mod <- function(args) .Call(ffi_symbol_operator, "broadcast_mod", args, NULL)
+
+#' @noMd
+#' @title Power: lhs^rhs
+#' @description Power: lhs^rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_power
+NULL
+
+#' @rdname mx.symbol.broadcast_power
+#' @export
+mx.symbol.broadcast_power <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_power", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_power <- function(args) .Call(ffi_symbol_operator, "broadcast_power", args, NULL)
+
+#' @noMd
+#' @title Hypotenuse: sqrt(lhs^2 + rhs^2), without overflow in between
+#' @description Hypotenuse: sqrt(lhs^2 + rhs^2), without overflow in between. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_hypot
+NULL
+
+#' @rdname mx.symbol.broadcast_hypot
+#' @export
+mx.symbol.broadcast_hypot <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_hypot", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_hypot <- function(args) .Call(ffi_symbol_operator, "broadcast_hypot", args, NULL)
+
+#' @noMd
+#' @title The larger of lhs and rhs; NaN where one of them is NaN
+#' @description The larger of lhs and rhs; NaN where one of them is NaN. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_maximum
+NULL
+
+#' @rdname mx.symbol.broadcast_maximum
+#' @export
+mx.symbol.broadcast_maximum <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_maximum", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_maximum <- function(args) .Call(ffi_symbol_operator, "broadcast_maximum", args, NULL)
+
+#' @noMd
+#' @title The smaller of lhs and rhs; NaN where one of them is NaN
+#' @description The smaller of lhs and rhs; NaN where one of them is NaN. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_minimum
+NULL
+
+#' @rdname mx.symbol.broadcast_minimum
+#' @export
+mx.symbol.broadcast_minimum <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_minimum", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_minimum <- function(args) .Call(ffi_symbol_operator, "broadcast_minimum", args, NULL)
+
+#' @noMd
+#' @title 1 where lhs equals rhs, else 0
+#' @description 1 where lhs equals rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_equal
+NULL
+
+#' @rdname mx.symbol.broadcast_equal
+#' @export
+mx.symbol.broadcast_equal <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_equal", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_equal <- function(args) .Call(ffi_symbol_operator, "broadcast_equal", args, NULL)
+
+#' @noMd
+#' @title 1 where lhs differs from rhs, else 0
+#' @description 1 where lhs differs from rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_not_equal
+NULL
+
+#' @rdname mx.symbol.broadcast_not_equal
+#' @export
+mx.symbol.broadcast_not_equal <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_not_equal", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_not_equal <- function(args) .Call(ffi_symbol_operator, "broadcast_not_equal", args, NULL)
+
+#' @noMd
+#' @title 1 where lhs is greater than rhs, else 0
+#' @description 1 where lhs is greater than rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_greater
+NULL
+
+#' @rdname mx.symbol.broadcast_greater
+#' @export
+mx.symbol.broadcast_greater <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_greater", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_greater <- function(args) .Call(ffi_symbol_operator, "broadcast_greater", args, NULL)
+
+#' @noMd
+#' @title 1 where lhs is greater than or equal to rhs, else 0
+#' @description 1 where lhs is greater than or equal to rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_greater_equal
+NULL
+
+#' @rdname mx.symbol.broadcast_greater_equal
+#' @export
+mx.symbol.broadcast_greater_equal <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_greater_equal", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_greater_equal <- function(args) .Call(ffi_symbol_operator, "broadcast_greater_equal", args, NULL)
+
+#' @noMd
+#' @title 1 where lhs is less than rhs, else 0
+#' @description 1 where lhs is less than rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_lesser
+NULL
+
+#' @rdname mx.symbol.broadcast_lesser
+#' @export
+mx.symbol.broadcast_lesser <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_lesser", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_lesser <- function(args) .Call(ffi_symbol_operator, "broadcast_lesser", args, NULL)
+
+#' @noMd
+#' @title 1 where lhs is less than or equal to rhs, else 0
+#' @description 1 where lhs is less than or equal to rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_lesser_equal
+NULL
+
+#' @rdname mx.symbol.broadcast_lesser_equal
+#' @export
+mx.symbol.broadcast_lesser_equal <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_lesser_equal", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_lesser_equal <- function(args) .Call(ffi_symbol_operator, "broadcast_lesser_equal", args, NULL)
+
+#' @noMd
+#' @title 1 where both lhs and rhs are not 0, else 0
+#' @description 1 where both lhs and rhs are not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_logical_and
+NULL
+
+#' @rdname mx.symbol.broadcast_logical_and
+#' @export
+mx.symbol.broadcast_logical_and <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_logical_and", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_logical_and <- function(args) .Call(ffi_symbol_operator, "broadcast_logical_and", args, NULL)
+
+#' @noMd
+#' @title 1 where lhs or rhs or both are not 0, else 0
+#' @description 1 where lhs or rhs or both are not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_logical_or
+NULL
+
+#' @rdname mx.symbol.broadcast_logical_or
+#' @export
+mx.symbol.broadcast_logical_or <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_logical_or", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_logical_or <- function(args) .Call(ffi_symbol_operator, "broadcast_logical_or", args, NULL)
+
+#' @noMd
+#' @title 1 where exactly one of lhs and rhs is not 0, else 0
+#' @description 1 where exactly one of lhs and rhs is not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @param lhs Any shape.
+#' @param rhs A shape that can be broadcast with lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.broadcast_logical_xor
+NULL
+
+#' @rdname mx.symbol.broadcast_logical_xor
+#' @export
+mx.symbol.broadcast_logical_xor <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("broadcast_logical_xor", environment(), ...)
+}
+
+mx.varg.symbol.broadcast_logical_xor <- function(args) .Call(ffi_symbol_operator, "broadcast_logical_xor", args, NULL)
+
+#' @noMd
 #' @title Converts the element type
 #' @description Converts the element type. Fractions are cut when the result is an integer, integers that do not fit wrap around; bool is true where data is not 0.
 #' @param data Array of any shape.
@@ -431,6 +819,1495 @@ mx.symbol.batch_dot <- function(
 mx.varg.symbol.batch_dot <- function(args) .Call(ffi_symbol_operator, "batch_dot", args, NULL)
 
 #' @noMd
+#' @title Operator Dropout
+#' @description In training, sets each element to zero with probability p and multiplies the others by 1 / (1 - p), so that the expectation stays. In inference the output is data, unless mode is always.
+#' @param data Any shape.
+#' @param p Probability that an element is set to zero. Number in [0, 1].
+#' @param mode When to drop: in training, or in inference too. "training", "always".
+#' @param axes Axes along which all elements share their fate. Integers, in R's order in [-12, 11].
+#' @param cudnn_off Do without cuDNN. TRUE, FALSE or NULL.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @references Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR 2014
+#' @name mx.symbol.Dropout
+NULL
+
+#' @rdname mx.symbol.Dropout
+#' @export
+mx.symbol.Dropout <- function(data, ..., p = 0.5, mode = "training", axes = NULL, cudnn_off = FALSE, name = NULL) {
+  symbol.operator("Dropout", environment(), ...)
+}
+
+mx.varg.symbol.Dropout <- function(args) .Call(ffi_symbol_operator, "Dropout", args, NULL)
+
+#' @noMd
+#' @title Absolute value: |data|
+#' @description Absolute value: |data|.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.abs
+NULL
+
+#' @rdname mx.symbol.abs
+#' @export
+mx.symbol.abs <- function(data, ..., name = NULL) {
+  symbol.operator("abs", environment(), ...)
+}
+
+mx.varg.symbol.abs <- function(args) .Call(ffi_symbol_operator, "abs", args, NULL)
+
+mx.varg.symbol.internal.sparse_abs <- function(args) .Call(ffi_symbol_operator, "_sparse_abs", args, NULL)
+
+#' @noMd
+#' @title Inverse cosine in radians, in [0, pi]; NaN outside [-1, 1]
+#' @description Inverse cosine in radians, in [0, pi]; NaN outside [-1, 1].
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.arccos
+NULL
+
+#' @rdname mx.symbol.arccos
+#' @export
+mx.symbol.arccos <- function(data, ..., name = NULL) {
+  symbol.operator("arccos", environment(), ...)
+}
+
+mx.varg.symbol.arccos <- function(args) .Call(ffi_symbol_operator, "arccos", args, NULL)
+
+mx.varg.symbol.internal.sparse_arccos <- function(args) .Call(ffi_symbol_operator, "_sparse_arccos", args, NULL)
+
+#' @noMd
+#' @title Inverse hyperbolic cosine: log(data + sqrt(data^2 - 1)); NaN below 1
+#' @description Inverse hyperbolic cosine: log(data + sqrt(data^2 - 1)); NaN below 1.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.arccosh
+NULL
+
+#' @rdname mx.symbol.arccosh
+#' @export
+mx.symbol.arccosh <- function(data, ..., name = NULL) {
+  symbol.operator("arccosh", environment(), ...)
+}
+
+mx.varg.symbol.arccosh <- function(args) .Call(ffi_symbol_operator, "arccosh", args, NULL)
+
+mx.varg.symbol.internal.sparse_arccosh <- function(args) .Call(ffi_symbol_operator, "_sparse_arccosh", args, NULL)
+
+#' @noMd
+#' @title Inverse sine in radians, in [-pi/2, pi/2]; NaN outside [-1, 1]
+#' @description Inverse sine in radians, in [-pi/2, pi/2]; NaN outside [-1, 1].
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.arcsin
+NULL
+
+#' @rdname mx.symbol.arcsin
+#' @export
+mx.symbol.arcsin <- function(data, ..., name = NULL) {
+  symbol.operator("arcsin", environment(), ...)
+}
+
+mx.varg.symbol.arcsin <- function(args) .Call(ffi_symbol_operator, "arcsin", args, NULL)
+
+mx.varg.symbol.internal.sparse_arcsin <- function(args) .Call(ffi_symbol_operator, "_sparse_arcsin", args, NULL)
+
+#' @noMd
+#' @title Inverse hyperbolic sine: log(data + sqrt(data^2 + 1))
+#' @description Inverse hyperbolic sine: log(data + sqrt(data^2 + 1)).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.arcsinh
+NULL
+
+#' @rdname mx.symbol.arcsinh
+#' @export
+mx.symbol.arcsinh <- function(data, ..., name = NULL) {
+  symbol.operator("arcsinh", environment(), ...)
+}
+
+mx.varg.symbol.arcsinh <- function(args) .Call(ffi_symbol_operator, "arcsinh", args, NULL)
+
+mx.varg.symbol.internal.sparse_arcsinh <- function(args) .Call(ffi_symbol_operator, "_sparse_arcsinh", args, NULL)
+
+#' @noMd
+#' @title Inverse tangent in radians, in (-pi/2, pi/2)
+#' @description Inverse tangent in radians, in (-pi/2, pi/2).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.arctan
+NULL
+
+#' @rdname mx.symbol.arctan
+#' @export
+mx.symbol.arctan <- function(data, ..., name = NULL) {
+  symbol.operator("arctan", environment(), ...)
+}
+
+mx.varg.symbol.arctan <- function(args) .Call(ffi_symbol_operator, "arctan", args, NULL)
+
+mx.varg.symbol.internal.sparse_arctan <- function(args) .Call(ffi_symbol_operator, "_sparse_arctan", args, NULL)
+
+#' @noMd
+#' @title Operator arctanh
+#' @description Inverse hyperbolic tangent: log((1 + data) / (1 - data)) / 2; NaN outside [-1, 1].
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.arctanh
+NULL
+
+#' @rdname mx.symbol.arctanh
+#' @export
+mx.symbol.arctanh <- function(data, ..., name = NULL) {
+  symbol.operator("arctanh", environment(), ...)
+}
+
+mx.varg.symbol.arctanh <- function(args) .Call(ffi_symbol_operator, "arctanh", args, NULL)
+
+mx.varg.symbol.internal.sparse_arctanh <- function(args) .Call(ffi_symbol_operator, "_sparse_arctanh", args, NULL)
+
+#' @noMd
+#' @title Cube root, with the sign of data
+#' @description Cube root, with the sign of data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.cbrt
+NULL
+
+#' @rdname mx.symbol.cbrt
+#' @export
+mx.symbol.cbrt <- function(data, ..., name = NULL) {
+  symbol.operator("cbrt", environment(), ...)
+}
+
+mx.varg.symbol.cbrt <- function(args) .Call(ffi_symbol_operator, "cbrt", args, NULL)
+
+mx.varg.symbol.internal.sparse_cbrt <- function(args) .Call(ffi_symbol_operator, "_sparse_cbrt", args, NULL)
+
+#' @noMd
+#' @title Smallest integer that is not less than data
+#' @description Smallest integer that is not less than data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.ceil
+NULL
+
+#' @rdname mx.symbol.ceil
+#' @export
+mx.symbol.ceil <- function(data, ..., name = NULL) {
+  symbol.operator("ceil", environment(), ...)
+}
+
+mx.varg.symbol.ceil <- function(args) .Call(ffi_symbol_operator, "ceil", args, NULL)
+
+mx.varg.symbol.internal.sparse_ceil <- function(args) .Call(ffi_symbol_operator, "_sparse_ceil", args, NULL)
+
+#' @noMd
+#' @title Cosine of data in radians
+#' @description Cosine of data in radians.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.cos
+NULL
+
+#' @rdname mx.symbol.cos
+#' @export
+mx.symbol.cos <- function(data, ..., name = NULL) {
+  symbol.operator("cos", environment(), ...)
+}
+
+mx.varg.symbol.cos <- function(args) .Call(ffi_symbol_operator, "cos", args, NULL)
+
+mx.varg.symbol.internal.sparse_cos <- function(args) .Call(ffi_symbol_operator, "_sparse_cos", args, NULL)
+
+#' @noMd
+#' @title Hyperbolic cosine: (exp(data) + exp(-data)) / 2
+#' @description Hyperbolic cosine: (exp(data) + exp(-data)) / 2.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.cosh
+NULL
+
+#' @rdname mx.symbol.cosh
+#' @export
+mx.symbol.cosh <- function(data, ..., name = NULL) {
+  symbol.operator("cosh", environment(), ...)
+}
+
+mx.varg.symbol.cosh <- function(args) .Call(ffi_symbol_operator, "cosh", args, NULL)
+
+mx.varg.symbol.internal.sparse_cosh <- function(args) .Call(ffi_symbol_operator, "_sparse_cosh", args, NULL)
+
+#' @noMd
+#' @title Radians to degrees: data * 180 / pi
+#' @description Radians to degrees: data * 180 / pi.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.degrees
+NULL
+
+#' @rdname mx.symbol.degrees
+#' @export
+mx.symbol.degrees <- function(data, ..., name = NULL) {
+  symbol.operator("degrees", environment(), ...)
+}
+
+mx.varg.symbol.degrees <- function(args) .Call(ffi_symbol_operator, "degrees", args, NULL)
+
+mx.varg.symbol.internal.sparse_degrees <- function(args) .Call(ffi_symbol_operator, "_sparse_degrees", args, NULL)
+
+#' @noMd
+#' @title Operator erf
+#' @description Error function: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.erf
+NULL
+
+#' @rdname mx.symbol.erf
+#' @export
+mx.symbol.erf <- function(data, ..., name = NULL) {
+  symbol.operator("erf", environment(), ...)
+}
+
+mx.varg.symbol.erf <- function(args) .Call(ffi_symbol_operator, "erf", args, NULL)
+
+#' @noMd
+#' @title Inverse of the error function; NaN outside [-1, 1]
+#' @description Inverse of the error function; NaN outside [-1, 1].
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.erfinv
+NULL
+
+#' @rdname mx.symbol.erfinv
+#' @export
+mx.symbol.erfinv <- function(data, ..., name = NULL) {
+  symbol.operator("erfinv", environment(), ...)
+}
+
+mx.varg.symbol.erfinv <- function(args) .Call(ffi_symbol_operator, "erfinv", args, NULL)
+
+#' @noMd
+#' @title Exponential: e^data
+#' @description Exponential: e^data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.exp
+NULL
+
+#' @rdname mx.symbol.exp
+#' @export
+mx.symbol.exp <- function(data, ..., name = NULL) {
+  symbol.operator("exp", environment(), ...)
+}
+
+mx.varg.symbol.exp <- function(args) .Call(ffi_symbol_operator, "exp", args, NULL)
+
+mx.varg.symbol.internal.sparse_exp <- function(args) .Call(ffi_symbol_operator, "_sparse_exp", args, NULL)
+
+#' @noMd
+#' @title e^data - 1, accurate near 0
+#' @description e^data - 1, accurate near 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.expm1
+NULL
+
+#' @rdname mx.symbol.expm1
+#' @export
+mx.symbol.expm1 <- function(data, ..., name = NULL) {
+  symbol.operator("expm1", environment(), ...)
+}
+
+mx.varg.symbol.expm1 <- function(args) .Call(ffi_symbol_operator, "expm1", args, NULL)
+
+mx.varg.symbol.internal.sparse_expm1 <- function(args) .Call(ffi_symbol_operator, "_sparse_expm1", args, NULL)
+
+#' @noMd
+#' @title Nearest integer towards 0
+#' @description Nearest integer towards 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.fix
+NULL
+
+#' @rdname mx.symbol.fix
+#' @export
+mx.symbol.fix <- function(data, ..., name = NULL) {
+  symbol.operator("fix", environment(), ...)
+}
+
+mx.varg.symbol.fix <- function(args) .Call(ffi_symbol_operator, "fix", args, NULL)
+
+mx.varg.symbol.internal.sparse_fix <- function(args) .Call(ffi_symbol_operator, "_sparse_fix", args, NULL)
+
+#' @noMd
+#' @title Largest integer that is not greater than data
+#' @description Largest integer that is not greater than data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.floor
+NULL
+
+#' @rdname mx.symbol.floor
+#' @export
+mx.symbol.floor <- function(data, ..., name = NULL) {
+  symbol.operator("floor", environment(), ...)
+}
+
+mx.varg.symbol.floor <- function(args) .Call(ffi_symbol_operator, "floor", args, NULL)
+
+mx.varg.symbol.internal.sparse_floor <- function(args) .Call(ffi_symbol_operator, "_sparse_floor", args, NULL)
+
+#' @noMd
+#' @title Gamma function; (n - 1)! for an integer n
+#' @description Gamma function; (n - 1)! for an integer n.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.gamma
+NULL
+
+#' @rdname mx.symbol.gamma
+#' @export
+mx.symbol.gamma <- function(data, ..., name = NULL) {
+  symbol.operator("gamma", environment(), ...)
+}
+
+mx.varg.symbol.gamma <- function(args) .Call(ffi_symbol_operator, "gamma", args, NULL)
+
+mx.varg.symbol.internal.sparse_gamma <- function(args) .Call(ffi_symbol_operator, "_sparse_gamma", args, NULL)
+
+#' @noMd
+#' @title Logarithm of the absolute value of the gamma function
+#' @description Logarithm of the absolute value of the gamma function.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.gammaln
+NULL
+
+#' @rdname mx.symbol.gammaln
+#' @export
+mx.symbol.gammaln <- function(data, ..., name = NULL) {
+  symbol.operator("gammaln", environment(), ...)
+}
+
+mx.varg.symbol.gammaln <- function(args) .Call(ffi_symbol_operator, "gammaln", args, NULL)
+
+mx.varg.symbol.internal.sparse_gammaln <- function(args) .Call(ffi_symbol_operator, "_sparse_gammaln", args, NULL)
+
+#' @noMd
+#' @title Operator gelu_tanh
+#' @description Gaussian error linear unit, in its approximation by tanh: data / 2 * (1 + tanh(sqrt(2 / pi) * (data + 0.044715 * data^3))).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.gelu_tanh
+NULL
+
+#' @rdname mx.symbol.gelu_tanh
+#' @export
+mx.symbol.gelu_tanh <- function(data, ..., name = NULL) {
+  symbol.operator("gelu_tanh", environment(), ...)
+}
+
+mx.varg.symbol.gelu_tanh <- function(args) .Call(ffi_symbol_operator, "gelu_tanh", args, NULL)
+
+#' @noMd
+#' @title Natural logarithm; -Inf at 0, NaN below
+#' @description Natural logarithm; -Inf at 0, NaN below.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.log
+NULL
+
+#' @rdname mx.symbol.log
+#' @export
+mx.symbol.log <- function(data, ..., name = NULL) {
+  symbol.operator("log", environment(), ...)
+}
+
+mx.varg.symbol.log <- function(args) .Call(ffi_symbol_operator, "log", args, NULL)
+
+mx.varg.symbol.internal.sparse_log <- function(args) .Call(ffi_symbol_operator, "_sparse_log", args, NULL)
+
+#' @noMd
+#' @title Logarithm to base 10
+#' @description Logarithm to base 10.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.log10
+NULL
+
+#' @rdname mx.symbol.log10
+#' @export
+mx.symbol.log10 <- function(data, ..., name = NULL) {
+  symbol.operator("log10", environment(), ...)
+}
+
+mx.varg.symbol.log10 <- function(args) .Call(ffi_symbol_operator, "log10", args, NULL)
+
+mx.varg.symbol.internal.sparse_log10 <- function(args) .Call(ffi_symbol_operator, "_sparse_log10", args, NULL)
+
+#' @noMd
+#' @title log(1 + data), accurate near 0
+#' @description log(1 + data), accurate near 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.log1p
+NULL
+
+#' @rdname mx.symbol.log1p
+#' @export
+mx.symbol.log1p <- function(data, ..., name = NULL) {
+  symbol.operator("log1p", environment(), ...)
+}
+
+mx.varg.symbol.log1p <- function(args) .Call(ffi_symbol_operator, "log1p", args, NULL)
+
+mx.varg.symbol.internal.sparse_log1p <- function(args) .Call(ffi_symbol_operator, "_sparse_log1p", args, NULL)
+
+#' @noMd
+#' @title Logarithm to base 2
+#' @description Logarithm to base 2.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.log2
+NULL
+
+#' @rdname mx.symbol.log2
+#' @export
+mx.symbol.log2 <- function(data, ..., name = NULL) {
+  symbol.operator("log2", environment(), ...)
+}
+
+mx.varg.symbol.log2 <- function(args) .Call(ffi_symbol_operator, "log2", args, NULL)
+
+mx.varg.symbol.internal.sparse_log2 <- function(args) .Call(ffi_symbol_operator, "_sparse_log2", args, NULL)
+
+#' @noMd
+#' @title 1 where data is 0, else 0
+#' @description 1 where data is 0, else 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.logical_not
+NULL
+
+#' @rdname mx.symbol.logical_not
+#' @export
+mx.symbol.logical_not <- function(data, ..., name = NULL) {
+  symbol.operator("logical_not", environment(), ...)
+}
+
+mx.varg.symbol.logical_not <- function(args) .Call(ffi_symbol_operator, "logical_not", args, NULL)
+
+#' @noMd
+#' @title Changes the sign: -data
+#' @description Changes the sign: -data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.negative
+NULL
+
+#' @rdname mx.symbol.negative
+#' @export
+mx.symbol.negative <- function(data, ..., name = NULL) {
+  symbol.operator("negative", environment(), ...)
+}
+
+mx.varg.symbol.negative <- function(args) .Call(ffi_symbol_operator, "negative", args, NULL)
+
+mx.varg.symbol.internal.sparse_negative <- function(args) .Call(ffi_symbol_operator, "_sparse_negative", args, NULL)
+
+#' @noMd
+#' @title An array of ones of the shape and dtype of data
+#' @description An array of ones of the shape and dtype of data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.ones_like
+NULL
+
+#' @rdname mx.symbol.ones_like
+#' @export
+mx.symbol.ones_like <- function(data, ..., name = NULL) {
+  symbol.operator("ones_like", environment(), ...)
+}
+
+mx.varg.symbol.ones_like <- function(args) .Call(ffi_symbol_operator, "ones_like", args, NULL)
+
+#' @noMd
+#' @title Degrees to radians: data * pi / 180
+#' @description Degrees to radians: data * pi / 180.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.radians
+NULL
+
+#' @rdname mx.symbol.radians
+#' @export
+mx.symbol.radians <- function(data, ..., name = NULL) {
+  symbol.operator("radians", environment(), ...)
+}
+
+mx.varg.symbol.radians <- function(args) .Call(ffi_symbol_operator, "radians", args, NULL)
+
+mx.varg.symbol.internal.sparse_radians <- function(args) .Call(ffi_symbol_operator, "_sparse_radians", args, NULL)
+
+#' @noMd
+#' @title Reciprocal of the cube root: data^(-1/3)
+#' @description Reciprocal of the cube root: data^(-1/3).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.rcbrt
+NULL
+
+#' @rdname mx.symbol.rcbrt
+#' @export
+mx.symbol.rcbrt <- function(data, ..., name = NULL) {
+  symbol.operator("rcbrt", environment(), ...)
+}
+
+mx.varg.symbol.rcbrt <- function(args) .Call(ffi_symbol_operator, "rcbrt", args, NULL)
+
+#' @noMd
+#' @title 1 / data
+#' @description 1 / data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.reciprocal
+NULL
+
+#' @rdname mx.symbol.reciprocal
+#' @export
+mx.symbol.reciprocal <- function(data, ..., name = NULL) {
+  symbol.operator("reciprocal", environment(), ...)
+}
+
+mx.varg.symbol.reciprocal <- function(args) .Call(ffi_symbol_operator, "reciprocal", args, NULL)
+
+#' @noMd
+#' @title Rectified linear unit: max(data, 0)
+#' @description Rectified linear unit: max(data, 0).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.relu
+NULL
+
+#' @rdname mx.symbol.relu
+#' @export
+mx.symbol.relu <- function(data, ..., name = NULL) {
+  symbol.operator("relu", environment(), ...)
+}
+
+mx.varg.symbol.relu <- function(args) .Call(ffi_symbol_operator, "relu", args, NULL)
+
+mx.varg.symbol.internal.sparse_relu <- function(args) .Call(ffi_symbol_operator, "_sparse_relu", args, NULL)
+
+#' @noMd
+#' @title Nearest integer; of two that are equally near the lower one
+#' @description Nearest integer; of two that are equally near the lower one.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.rint
+NULL
+
+#' @rdname mx.symbol.rint
+#' @export
+mx.symbol.rint <- function(data, ..., name = NULL) {
+  symbol.operator("rint", environment(), ...)
+}
+
+mx.varg.symbol.rint <- function(args) .Call(ffi_symbol_operator, "rint", args, NULL)
+
+mx.varg.symbol.internal.sparse_rint <- function(args) .Call(ffi_symbol_operator, "_sparse_rint", args, NULL)
+
+#' @noMd
+#' @title Nearest integer; of two that are equally near the one away from 0
+#' @description Nearest integer; of two that are equally near the one away from 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.round
+NULL
+
+#' @rdname mx.symbol.round
+#' @export
+mx.symbol.round <- function(data, ..., name = NULL) {
+  symbol.operator("round", environment(), ...)
+}
+
+mx.varg.symbol.round <- function(args) .Call(ffi_symbol_operator, "round", args, NULL)
+
+mx.varg.symbol.internal.sparse_round <- function(args) .Call(ffi_symbol_operator, "_sparse_round", args, NULL)
+
+#' @noMd
+#' @title Reciprocal of the square root; NaN below 0
+#' @description Reciprocal of the square root; NaN below 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.rsqrt
+NULL
+
+#' @rdname mx.symbol.rsqrt
+#' @export
+mx.symbol.rsqrt <- function(data, ..., name = NULL) {
+  symbol.operator("rsqrt", environment(), ...)
+}
+
+mx.varg.symbol.rsqrt <- function(args) .Call(ffi_symbol_operator, "rsqrt", args, NULL)
+
+mx.varg.symbol.internal.sparse_rsqrt <- function(args) .Call(ffi_symbol_operator, "_sparse_rsqrt", args, NULL)
+
+#' @noMd
+#' @title Logistic function: 1 / (1 + exp(-data))
+#' @description Logistic function: 1 / (1 + exp(-data)).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sigmoid
+NULL
+
+#' @rdname mx.symbol.sigmoid
+#' @export
+mx.symbol.sigmoid <- function(data, ..., name = NULL) {
+  symbol.operator("sigmoid", environment(), ...)
+}
+
+mx.varg.symbol.sigmoid <- function(args) .Call(ffi_symbol_operator, "sigmoid", args, NULL)
+
+mx.varg.symbol.internal.sparse_sigmoid <- function(args) .Call(ffi_symbol_operator, "_sparse_sigmoid", args, NULL)
+
+#' @noMd
+#' @title -1, 0 or 1, as data is negative, zero (or NaN) or positive
+#' @description -1, 0 or 1, as data is negative, zero (or NaN) or positive.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sign
+NULL
+
+#' @rdname mx.symbol.sign
+#' @export
+mx.symbol.sign <- function(data, ..., name = NULL) {
+  symbol.operator("sign", environment(), ...)
+}
+
+mx.varg.symbol.sign <- function(args) .Call(ffi_symbol_operator, "sign", args, NULL)
+
+mx.varg.symbol.internal.sparse_sign <- function(args) .Call(ffi_symbol_operator, "_sparse_sign", args, NULL)
+
+#' @noMd
+#' @title Sigmoid linear unit (swish): data * sigmoid(data)
+#' @description Sigmoid linear unit (swish): data * sigmoid(data).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.silu
+NULL
+
+#' @rdname mx.symbol.silu
+#' @export
+mx.symbol.silu <- function(data, ..., name = NULL) {
+  symbol.operator("silu", environment(), ...)
+}
+
+mx.varg.symbol.silu <- function(args) .Call(ffi_symbol_operator, "silu", args, NULL)
+
+#' @noMd
+#' @title Sine of data in radians
+#' @description Sine of data in radians.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sin
+NULL
+
+#' @rdname mx.symbol.sin
+#' @export
+mx.symbol.sin <- function(data, ..., name = NULL) {
+  symbol.operator("sin", environment(), ...)
+}
+
+mx.varg.symbol.sin <- function(args) .Call(ffi_symbol_operator, "sin", args, NULL)
+
+mx.varg.symbol.internal.sparse_sin <- function(args) .Call(ffi_symbol_operator, "_sparse_sin", args, NULL)
+
+#' @noMd
+#' @title Hyperbolic sine: (exp(data) - exp(-data)) / 2
+#' @description Hyperbolic sine: (exp(data) - exp(-data)) / 2.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sinh
+NULL
+
+#' @rdname mx.symbol.sinh
+#' @export
+mx.symbol.sinh <- function(data, ..., name = NULL) {
+  symbol.operator("sinh", environment(), ...)
+}
+
+mx.varg.symbol.sinh <- function(args) .Call(ffi_symbol_operator, "sinh", args, NULL)
+
+mx.varg.symbol.internal.sparse_sinh <- function(args) .Call(ffi_symbol_operator, "_sparse_sinh", args, NULL)
+
+#' @noMd
+#' @title data / (1 + |data|)
+#' @description data / (1 + |data|).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.softsign
+NULL
+
+#' @rdname mx.symbol.softsign
+#' @export
+mx.symbol.softsign <- function(data, ..., name = NULL) {
+  symbol.operator("softsign", environment(), ...)
+}
+
+mx.varg.symbol.softsign <- function(args) .Call(ffi_symbol_operator, "softsign", args, NULL)
+
+#' @noMd
+#' @title Square root; NaN below 0
+#' @description Square root; NaN below 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sqrt
+NULL
+
+#' @rdname mx.symbol.sqrt
+#' @export
+mx.symbol.sqrt <- function(data, ..., name = NULL) {
+  symbol.operator("sqrt", environment(), ...)
+}
+
+mx.varg.symbol.sqrt <- function(args) .Call(ffi_symbol_operator, "sqrt", args, NULL)
+
+mx.varg.symbol.internal.sparse_sqrt <- function(args) .Call(ffi_symbol_operator, "_sparse_sqrt", args, NULL)
+
+#' @noMd
+#' @title data^2
+#' @description data^2.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.square
+NULL
+
+#' @rdname mx.symbol.square
+#' @export
+mx.symbol.square <- function(data, ..., name = NULL) {
+  symbol.operator("square", environment(), ...)
+}
+
+mx.varg.symbol.square <- function(args) .Call(ffi_symbol_operator, "square", args, NULL)
+
+mx.varg.symbol.internal.sparse_square <- function(args) .Call(ffi_symbol_operator, "_sparse_square", args, NULL)
+
+#' @noMd
+#' @title Tangent of data in radians
+#' @description Tangent of data in radians.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.tan
+NULL
+
+#' @rdname mx.symbol.tan
+#' @export
+mx.symbol.tan <- function(data, ..., name = NULL) {
+  symbol.operator("tan", environment(), ...)
+}
+
+mx.varg.symbol.tan <- function(args) .Call(ffi_symbol_operator, "tan", args, NULL)
+
+mx.varg.symbol.internal.sparse_tan <- function(args) .Call(ffi_symbol_operator, "_sparse_tan", args, NULL)
+
+#' @noMd
+#' @title Operator tanh
+#' @description Hyperbolic tangent: (exp(data) - exp(-data)) / (exp(data) + exp(-data)).
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.tanh
+NULL
+
+#' @rdname mx.symbol.tanh
+#' @export
+mx.symbol.tanh <- function(data, ..., name = NULL) {
+  symbol.operator("tanh", environment(), ...)
+}
+
+mx.varg.symbol.tanh <- function(args) .Call(ffi_symbol_operator, "tanh", args, NULL)
+
+mx.varg.symbol.internal.sparse_tanh <- function(args) .Call(ffi_symbol_operator, "_sparse_tanh", args, NULL)
+
+#' @noMd
+#' @title Nearest integer towards 0
+#' @description Nearest integer towards 0.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.trunc
+NULL
+
+#' @rdname mx.symbol.trunc
+#' @export
+mx.symbol.trunc <- function(data, ..., name = NULL) {
+  symbol.operator("trunc", environment(), ...)
+}
+
+mx.varg.symbol.trunc <- function(args) .Call(ffi_symbol_operator, "trunc", args, NULL)
+
+mx.varg.symbol.internal.sparse_trunc <- function(args) .Call(ffi_symbol_operator, "_sparse_trunc", args, NULL)
+
+#' @noMd
+#' @title An array of zeros of the shape and dtype of data
+#' @description An array of zeros of the shape and dtype of data.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.zeros_like
+NULL
+
+#' @rdname mx.symbol.zeros_like
+#' @export
+mx.symbol.zeros_like <- function(data, ..., name = NULL) {
+  symbol.operator("zeros_like", environment(), ...)
+}
+
+mx.varg.symbol.zeros_like <- function(args) .Call(ffi_symbol_operator, "zeros_like", args, NULL)
+
+mx.varg.symbol.internal.sparse_zeros_like <- function(args) .Call(ffi_symbol_operator, "_sparse_zeros_like", args, NULL)
+
+#' @noMd
+#' @title Sum: lhs + rhs
+#' @description Sum: lhs + rhs. Both arrays have one shape.
+#' @param lhs Any shape.
+#' @param rhs The shape of lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.elemwise_add
+NULL
+
+#' @rdname mx.symbol.elemwise_add
+#' @export
+mx.symbol.elemwise_add <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("elemwise_add", environment(), ...)
+}
+
+mx.varg.symbol.elemwise_add <- function(args) .Call(ffi_symbol_operator, "elemwise_add", args, NULL)
+
+mx.varg.symbol.internal.Plus <- function(args) .Call(ffi_symbol_operator, "_Plus", args, NULL)
+
+mx.varg.symbol.internal.add <- function(args) .Call(ffi_symbol_operator, "_add", args, NULL)
+
+mx.varg.symbol.internal.plus <- function(args) .Call(ffi_symbol_operator, "_plus", args, NULL)
+
+mx.varg.symbol.internal.sparse_elemwise_add <- function(args) .Call(ffi_symbol_operator, "_sparse_elemwise_add", args, NULL)
+
+mx.varg.symbol.internal.grad_add <- function(args) .Call(ffi_symbol_operator, "_grad_add", args, NULL)
+
+mx.varg.symbol.internal.plus_scalar <- function(args) .Call(ffi_symbol_operator, "_plus_scalar", args, NULL)
+
+mx.varg.symbol.internal.PlusScalar <- function(args) .Call(ffi_symbol_operator, "_PlusScalar", args, NULL)
+
+mx.varg.symbol.internal.scatter_plus_scalar <- function(args) .Call(ffi_symbol_operator, "_scatter_plus_scalar", args, NULL)
+
+#' @noMd
+#' @title Difference: lhs - rhs
+#' @description Difference: lhs - rhs. Both arrays have one shape.
+#' @param lhs Any shape.
+#' @param rhs The shape of lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.elemwise_sub
+NULL
+
+#' @rdname mx.symbol.elemwise_sub
+#' @export
+mx.symbol.elemwise_sub <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("elemwise_sub", environment(), ...)
+}
+
+mx.varg.symbol.elemwise_sub <- function(args) .Call(ffi_symbol_operator, "elemwise_sub", args, NULL)
+
+mx.varg.symbol.internal.Minus <- function(args) .Call(ffi_symbol_operator, "_Minus", args, NULL)
+
+mx.varg.symbol.internal.minus <- function(args) .Call(ffi_symbol_operator, "_minus", args, NULL)
+
+mx.varg.symbol.internal.sparse_elemwise_sub <- function(args) .Call(ffi_symbol_operator, "_sparse_elemwise_sub", args, NULL)
+
+mx.varg.symbol.internal.sub <- function(args) .Call(ffi_symbol_operator, "_sub", args, NULL)
+
+mx.varg.symbol.internal.minus_scalar <- function(args) .Call(ffi_symbol_operator, "_minus_scalar", args, NULL)
+
+mx.varg.symbol.internal.MinusScalar <- function(args) .Call(ffi_symbol_operator, "_MinusScalar", args, NULL)
+
+mx.varg.symbol.internal.scatter_minus_scalar <- function(args) .Call(ffi_symbol_operator, "_scatter_minus_scalar", args, NULL)
+
+mx.varg.symbol.internal.rminus_scalar <- function(args) .Call(ffi_symbol_operator, "_rminus_scalar", args, NULL)
+
+mx.varg.symbol.internal.RMinusScalar <- function(args) .Call(ffi_symbol_operator, "_RMinusScalar", args, NULL)
+
+#' @noMd
+#' @title Product: lhs * rhs
+#' @description Product: lhs * rhs. Both arrays have one shape.
+#' @param lhs Any shape.
+#' @param rhs The shape of lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.elemwise_mul
+NULL
+
+#' @rdname mx.symbol.elemwise_mul
+#' @export
+mx.symbol.elemwise_mul <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("elemwise_mul", environment(), ...)
+}
+
+mx.varg.symbol.elemwise_mul <- function(args) .Call(ffi_symbol_operator, "elemwise_mul", args, NULL)
+
+mx.varg.symbol.internal.Mul <- function(args) .Call(ffi_symbol_operator, "_Mul", args, NULL)
+
+mx.varg.symbol.internal.mul <- function(args) .Call(ffi_symbol_operator, "_mul", args, NULL)
+
+mx.varg.symbol.internal.sparse_elemwise_mul <- function(args) .Call(ffi_symbol_operator, "_sparse_elemwise_mul", args, NULL)
+
+mx.varg.symbol.internal.mul_scalar <- function(args) .Call(ffi_symbol_operator, "_mul_scalar", args, NULL)
+
+mx.varg.symbol.internal.MulScalar <- function(args) .Call(ffi_symbol_operator, "_MulScalar", args, NULL)
+
+#' @noMd
+#' @title Quotient: lhs / rhs
+#' @description Quotient: lhs / rhs. Integers are cut towards 0, and x / 0 is 0 for them. Both arrays have one shape.
+#' @param lhs Any shape.
+#' @param rhs The shape of lhs.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.elemwise_div
+NULL
+
+#' @rdname mx.symbol.elemwise_div
+#' @export
+mx.symbol.elemwise_div <- function(lhs, rhs, ..., name = NULL) {
+  symbol.operator("elemwise_div", environment(), ...)
+}
+
+mx.varg.symbol.elemwise_div <- function(args) .Call(ffi_symbol_operator, "elemwise_div", args, NULL)
+
+mx.varg.symbol.internal.Div <- function(args) .Call(ffi_symbol_operator, "_Div", args, NULL)
+
+mx.varg.symbol.internal.div <- function(args) .Call(ffi_symbol_operator, "_div", args, NULL)
+
+mx.varg.symbol.internal.sparse_elemwise_div <- function(args) .Call(ffi_symbol_operator, "_sparse_elemwise_div", args, NULL)
+
+mx.varg.symbol.internal.scatter_elemwise_div <- function(args) .Call(ffi_symbol_operator, "_scatter_elemwise_div", args, NULL)
+
+mx.varg.symbol.internal.div_scalar <- function(args) .Call(ffi_symbol_operator, "_div_scalar", args, NULL)
+
+mx.varg.symbol.internal.DivScalar <- function(args) .Call(ffi_symbol_operator, "_DivScalar", args, NULL)
+
+mx.varg.symbol.internal.rdiv_scalar <- function(args) .Call(ffi_symbol_operator, "_rdiv_scalar", args, NULL)
+
+mx.varg.symbol.internal.RDivScalar <- function(args) .Call(ffi_symbol_operator, "_RDivScalar", args, NULL)
+
+mx.varg.symbol.internal.mod <- function(args) .Call(ffi_symbol_operator, "_mod", args, NULL)
+
+mx.varg.symbol.internal.Mod <- function(args) .Call(ffi_symbol_operator, "_Mod", args, NULL)
+
+mx.varg.symbol.internal.mod_scalar <- function(args) .Call(ffi_symbol_operator, "_mod_scalar", args, NULL)
+
+mx.varg.symbol.internal.ModScalar <- function(args) .Call(ffi_symbol_operator, "_ModScalar", args, NULL)
+
+mx.varg.symbol.internal.rmod_scalar <- function(args) .Call(ffi_symbol_operator, "_rmod_scalar", args, NULL)
+
+mx.varg.symbol.internal.RModScalar <- function(args) .Call(ffi_symbol_operator, "_RModScalar", args, NULL)
+
+mx.varg.symbol.internal.power <- function(args) .Call(ffi_symbol_operator, "_power", args, NULL)
+
+mx.varg.symbol.internal.Power <- function(args) .Call(ffi_symbol_operator, "_Power", args, NULL)
+
+mx.varg.symbol.internal.power_scalar <- function(args) .Call(ffi_symbol_operator, "_power_scalar", args, NULL)
+
+mx.varg.symbol.internal.PowerScalar <- function(args) .Call(ffi_symbol_operator, "_PowerScalar", args, NULL)
+
+mx.varg.symbol.internal.rpower_scalar <- function(args) .Call(ffi_symbol_operator, "_rpower_scalar", args, NULL)
+
+mx.varg.symbol.internal.RPowerScalar <- function(args) .Call(ffi_symbol_operator, "_RPowerScalar", args, NULL)
+
+mx.varg.symbol.internal.hypot <- function(args) .Call(ffi_symbol_operator, "_hypot", args, NULL)
+
+mx.varg.symbol.internal.Hypot <- function(args) .Call(ffi_symbol_operator, "_Hypot", args, NULL)
+
+mx.varg.symbol.internal.hypot_scalar <- function(args) .Call(ffi_symbol_operator, "_hypot_scalar", args, NULL)
+
+mx.varg.symbol.internal.HypotScalar <- function(args) .Call(ffi_symbol_operator, "_HypotScalar", args, NULL)
+
+mx.varg.symbol.internal.maximum <- function(args) .Call(ffi_symbol_operator, "_maximum", args, NULL)
+
+mx.varg.symbol.internal.Maximum <- function(args) .Call(ffi_symbol_operator, "_Maximum", args, NULL)
+
+mx.varg.symbol.internal.maximum_scalar <- function(args) .Call(ffi_symbol_operator, "_maximum_scalar", args, NULL)
+
+mx.varg.symbol.internal.MaximumScalar <- function(args) .Call(ffi_symbol_operator, "_MaximumScalar", args, NULL)
+
+mx.varg.symbol.internal.minimum <- function(args) .Call(ffi_symbol_operator, "_minimum", args, NULL)
+
+mx.varg.symbol.internal.Minimum <- function(args) .Call(ffi_symbol_operator, "_Minimum", args, NULL)
+
+mx.varg.symbol.internal.minimum_scalar <- function(args) .Call(ffi_symbol_operator, "_minimum_scalar", args, NULL)
+
+mx.varg.symbol.internal.MinimumScalar <- function(args) .Call(ffi_symbol_operator, "_MinimumScalar", args, NULL)
+
+mx.varg.symbol.internal.equal <- function(args) .Call(ffi_symbol_operator, "_equal", args, NULL)
+
+mx.varg.symbol.internal.Equal <- function(args) .Call(ffi_symbol_operator, "_Equal", args, NULL)
+
+mx.varg.symbol.internal.equal_scalar <- function(args) .Call(ffi_symbol_operator, "_equal_scalar", args, NULL)
+
+mx.varg.symbol.internal.EqualScalar <- function(args) .Call(ffi_symbol_operator, "_EqualScalar", args, NULL)
+
+mx.varg.symbol.internal.not_equal <- function(args) .Call(ffi_symbol_operator, "_not_equal", args, NULL)
+
+mx.varg.symbol.internal.Not_Equal <- function(args) .Call(ffi_symbol_operator, "_Not_Equal", args, NULL)
+
+mx.varg.symbol.internal.not_equal_scalar <- function(args) .Call(ffi_symbol_operator, "_not_equal_scalar", args, NULL)
+
+mx.varg.symbol.internal.NotEqualScalar <- function(args) .Call(ffi_symbol_operator, "_NotEqualScalar", args, NULL)
+
+mx.varg.symbol.internal.greater <- function(args) .Call(ffi_symbol_operator, "_greater", args, NULL)
+
+mx.varg.symbol.internal.Greater <- function(args) .Call(ffi_symbol_operator, "_Greater", args, NULL)
+
+mx.varg.symbol.internal.greater_scalar <- function(args) .Call(ffi_symbol_operator, "_greater_scalar", args, NULL)
+
+mx.varg.symbol.internal.GreaterScalar <- function(args) .Call(ffi_symbol_operator, "_GreaterScalar", args, NULL)
+
+mx.varg.symbol.internal.greater_equal <- function(args) .Call(ffi_symbol_operator, "_greater_equal", args, NULL)
+
+mx.varg.symbol.internal.Greater_Equal <- function(args) .Call(ffi_symbol_operator, "_Greater_Equal", args, NULL)
+
+mx.varg.symbol.internal.greater_equal_scalar <- function(args) .Call(ffi_symbol_operator, "_greater_equal_scalar", args, NULL)
+
+mx.varg.symbol.internal.GreaterEqualScalar <- function(args) .Call(ffi_symbol_operator, "_GreaterEqualScalar", args, NULL)
+
+mx.varg.symbol.internal.lesser <- function(args) .Call(ffi_symbol_operator, "_lesser", args, NULL)
+
+mx.varg.symbol.internal.Lesser <- function(args) .Call(ffi_symbol_operator, "_Lesser", args, NULL)
+
+mx.varg.symbol.internal.lesser_scalar <- function(args) .Call(ffi_symbol_operator, "_lesser_scalar", args, NULL)
+
+mx.varg.symbol.internal.LesserScalar <- function(args) .Call(ffi_symbol_operator, "_LesserScalar", args, NULL)
+
+mx.varg.symbol.internal.lesser_equal <- function(args) .Call(ffi_symbol_operator, "_lesser_equal", args, NULL)
+
+mx.varg.symbol.internal.Lesser_Equal <- function(args) .Call(ffi_symbol_operator, "_Lesser_Equal", args, NULL)
+
+mx.varg.symbol.internal.lesser_equal_scalar <- function(args) .Call(ffi_symbol_operator, "_lesser_equal_scalar", args, NULL)
+
+mx.varg.symbol.internal.LesserEqualScalar <- function(args) .Call(ffi_symbol_operator, "_LesserEqualScalar", args, NULL)
+
+mx.varg.symbol.internal.logical_and <- function(args) .Call(ffi_symbol_operator, "_logical_and", args, NULL)
+
+mx.varg.symbol.internal.Logical_And <- function(args) .Call(ffi_symbol_operator, "_Logical_And", args, NULL)
+
+mx.varg.symbol.internal.logical_and_scalar <- function(args) .Call(ffi_symbol_operator, "_logical_and_scalar", args, NULL)
+
+mx.varg.symbol.internal.LogicalAndScalar <- function(args) .Call(ffi_symbol_operator, "_LogicalAndScalar", args, NULL)
+
+mx.varg.symbol.internal.logical_or <- function(args) .Call(ffi_symbol_operator, "_logical_or", args, NULL)
+
+mx.varg.symbol.internal.Logical_Or <- function(args) .Call(ffi_symbol_operator, "_Logical_Or", args, NULL)
+
+mx.varg.symbol.internal.logical_or_scalar <- function(args) .Call(ffi_symbol_operator, "_logical_or_scalar", args, NULL)
+
+mx.varg.symbol.internal.LogicalOrScalar <- function(args) .Call(ffi_symbol_operator, "_LogicalOrScalar", args, NULL)
+
+mx.varg.symbol.internal.logical_xor <- function(args) .Call(ffi_symbol_operator, "_logical_xor", args, NULL)
+
+mx.varg.symbol.internal.Logical_Xor <- function(args) .Call(ffi_symbol_operator, "_Logical_Xor", args, NULL)
+
+mx.varg.symbol.internal.logical_xor_scalar <- function(args) .Call(ffi_symbol_operator, "_logical_xor_scalar", args, NULL)
+
+mx.varg.symbol.internal.LogicalXorScalar <- function(args) .Call(ffi_symbol_operator, "_LogicalXorScalar", args, NULL)
+
+#' @noMd
+#' @title The values of data, unchanged
+#' @description The values of data, unchanged.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.identity
+NULL
+
+#' @rdname mx.symbol.identity
+#' @export
+mx.symbol.identity <- function(data, ..., name = NULL) {
+  symbol.operator("identity", environment(), ...)
+}
+
+mx.varg.symbol.identity <- function(args) .Call(ffi_symbol_operator, "identity", args, NULL)
+
+mx.varg.symbol.internal.copy <- function(args) .Call(ffi_symbol_operator, "_copy", args, NULL)
+
+#' @noMd
+#' @title The values of data, unchanged
+#' @description The values of data, unchanged. No gradient passes: to backward data is a constant.
+#' @param data Any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.BlockGrad
+NULL
+
+#' @rdname mx.symbol.BlockGrad
+#' @export
+mx.symbol.BlockGrad <- function(data, ..., name = NULL) {
+  symbol.operator("BlockGrad", environment(), ...)
+}
+
+mx.varg.symbol.BlockGrad <- function(args) .Call(ffi_symbol_operator, "BlockGrad", args, NULL)
+
+#' @rdname mx.symbol.BlockGrad
+#' @export
+mx.symbol.stop_gradient <- function(data, ..., name = NULL) {
+  symbol.operator("stop_gradient", environment(), ...)
+}
+
+mx.varg.symbol.stop_gradient <- function(args) .Call(ffi_symbol_operator, "stop_gradient", args, NULL)
+
+mx.varg.symbol.internal.sparse_stop_gradient <- function(args) .Call(ffi_symbol_operator, "_sparse_stop_gradient", args, NULL)
+
+mx.varg.symbol.internal.identity_with_attr_like_rhs <- function(args) .Call(ffi_symbol_operator, "_identity_with_attr_like_rhs", args, NULL)
+
+#' @noMd
+#' @title Cuts values to an interval: min(max(data, a_min), a_max)
+#' @description Cuts values to an interval: min(max(data, a_min), a_max). NaN stays. The gradient is that of the output where a_min <= data <= a_max, and 0 elsewhere.
+#' @param data Any shape.
+#' @param a_min Smallest value of the result. Number; required.
+#' @param a_max Largest value of the result. Number; required.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.clip
+NULL
+
+#' @rdname mx.symbol.clip
+#' @export
+mx.symbol.clip <- function(data, ..., a_min, a_max, name = NULL) {
+  symbol.operator("clip", environment(), ...)
+}
+
+mx.varg.symbol.clip <- function(args) .Call(ffi_symbol_operator, "clip", args, NULL)
+
+mx.varg.symbol.internal.sparse_clip <- function(args) .Call(ffi_symbol_operator, "_sparse_clip", args, NULL)
+
+#' @noMd
+#' @title Operator smooth_l1
+#' @description Smooth L1 loss: (scalar * data)^2 / 2 where |data| < 1 / scalar^2, and |data| - 1 / (2 * scalar^2) elsewhere.
+#' @param data Any shape.
+#' @param scalar sigma: the parabola ends at 1 / sigma^2. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references Girshick, Fast R-CNN, 2015
+#' @name mx.symbol.smooth_l1
+NULL
+
+#' @rdname mx.symbol.smooth_l1
+#' @export
+mx.symbol.smooth_l1 <- function(data, ..., scalar = 1, name = NULL) {
+  symbol.operator("smooth_l1", environment(), ...)
+}
+
+mx.varg.symbol.smooth_l1 <- function(args) .Call(ffi_symbol_operator, "smooth_l1", args, NULL)
+
+#' @noMd
+#' @title Sigmoid made of straight lines: max(0, min(1, alpha * data + beta))
+#' @description Sigmoid made of straight lines: max(0, min(1, alpha * data + beta)).
+#' @param data Any shape.
+#' @param alpha Slope. Number.
+#' @param beta Value at 0. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.hard_sigmoid
+NULL
+
+#' @rdname mx.symbol.hard_sigmoid
+#' @export
+mx.symbol.hard_sigmoid <- function(data, ..., alpha = 0.2, beta = 0.5, name = NULL) {
+  symbol.operator("hard_sigmoid", environment(), ...)
+}
+
+mx.varg.symbol.hard_sigmoid <- function(args) .Call(ffi_symbol_operator, "hard_sigmoid", args, NULL)
+
+#' @noMd
+#' @title Sum of any number of arrays of one shape
+#' @description Sum of any number of arrays of one shape.
+#' @param data A list of inputs.
+#' @param num_args Number of arrays. Integer in [1, 2147483647]; required.
+#' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.add_n
+NULL
+
+#' @rdname mx.symbol.add_n
+#' @export
+mx.symbol.add_n <- function(..., num_args, name = NULL) {
+  symbol.operator("add_n", environment(), ...)
+}
+
+mx.varg.symbol.add_n <- function(args) .Call(ffi_symbol_operator, "add_n", args, NULL)
+
+#' @rdname mx.symbol.add_n
+#' @export
+mx.symbol.ElementWiseSum <- function(..., num_args, name = NULL) {
+  symbol.operator("ElementWiseSum", environment(), ...)
+}
+
+mx.varg.symbol.ElementWiseSum <- function(args) .Call(ffi_symbol_operator, "ElementWiseSum", args, NULL)
+
+mx.varg.symbol.internal.sparse_ElementWiseSum <- function(args) .Call(ffi_symbol_operator, "_sparse_ElementWiseSum", args, NULL)
+
+mx.varg.symbol.internal.sparse_add_n <- function(args) .Call(ffi_symbol_operator, "_sparse_add_n", args, NULL)
+
+#' @noMd
+#' @title Operator gather_nd
+#' @description Elements (or runs of them) at index tuples: output[p, ...] = data[indices[0, p], ..., indices[m - 1, p], ...]. Negative indices count from the end; indices out of range are an error.
+#' @param data Array with at least m dimensions.
+#' @param indices (m, ...): row i has the indices of dimension i.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.gather_nd
+NULL
+
+#' @rdname mx.symbol.gather_nd
+#' @export
+mx.symbol.gather_nd <- function(data, indices, ..., name = NULL) {
+  symbol.operator("gather_nd", environment(), ...)
+}
+
+mx.varg.symbol.gather_nd <- function(args) .Call(ffi_symbol_operator, "gather_nd", args, NULL)
+
+#' @noMd
+#' @title Operator scatter_nd
+#' @description Zeros with values at index tuples: output[indices[0, p], ..., indices[m - 1, p], ...] = data[p, ...]. Where points meet, the last one stays.
+#' @param data The values.
+#' @param indices (m, ...): row i has the indices of dimension i.
+#' @param shape Shape of the output. Integers, in R's order in [0, 9.223372e+18]; required.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.scatter_nd
+NULL
+
+#' @rdname mx.symbol.scatter_nd
+#' @export
+mx.symbol.scatter_nd <- function(data, indices, ..., shape, name = NULL) {
+  symbol.operator("scatter_nd", environment(), ...)
+}
+
+mx.varg.symbol.scatter_nd <- function(args) .Call(ffi_symbol_operator, "scatter_nd", args, NULL)
+
+mx.varg.symbol.internal.scatter_set_nd <- function(args) .Call(ffi_symbol_operator, "_scatter_set_nd", args, NULL)
+
+#' @noMd
+#' @title Operator ravel_multi_index
+#' @description The numbers of places in an array of the given shape, in row-major order: for shape (a, b, c) the place (i, j, k) has the number (i * b + j) * c + k.
+#' @param data (m, ...): row i has the indices of dimension i, m is the length of shape.
+#' @param shape Shape of the array whose places are numbered; the first length may be -1. Integers, in R's order in [-1, 9.223372e+18].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.ravel_multi_index
+NULL
+
+#' @rdname mx.symbol.ravel_multi_index
+#' @export
+mx.symbol.ravel_multi_index <- function(data, ..., shape = NULL, name = NULL) {
+  symbol.operator("ravel_multi_index", environment(), ...)
+}
+
+mx.varg.symbol.ravel_multi_index <- function(args) .Call(ffi_symbol_operator, "ravel_multi_index", args, NULL)
+
+mx.varg.symbol.internal.ravel_multi_index <- function(args) .Call(ffi_symbol_operator, "_ravel_multi_index", args, NULL)
+
+#' @noMd
+#' @title Operator unravel_index
+#' @description The places that belong to numbers, the inverse of ravel_multi_index: (...) -> (m, ...).
+#' @param data Numbers of places, of any shape.
+#' @param shape Shape of the array whose places are numbered; the first length may be -1. Integers, in R's order in [-1, 9.223372e+18].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.unravel_index
+NULL
+
+#' @rdname mx.symbol.unravel_index
+#' @export
+mx.symbol.unravel_index <- function(data, ..., shape = NULL, name = NULL) {
+  symbol.operator("unravel_index", environment(), ...)
+}
+
+mx.varg.symbol.unravel_index <- function(args) .Call(ffi_symbol_operator, "unravel_index", args, NULL)
+
+mx.varg.symbol.internal.unravel_index <- function(args) .Call(ffi_symbol_operator, "_unravel_index", args, NULL)
+
+#' @noMd
 #' @title Operator Embedding
 #' @description Replaces each index by a row of weight: (d1, ..., dk) -> (d1, ..., dk, output_dim) with output[..., :] = weight[data[...], :]. Indices below 0 take the first row, too large ones the last.
 #' @param data Indices from 0, of any shape.
@@ -576,6 +2453,946 @@ mx.symbol.LinearRegressionOutput <- function(data, label, ..., grad_scale = 1, n
 mx.varg.symbol.LinearRegressionOutput <- function(args) .Call(ffi_symbol_operator, "LinearRegressionOutput", args, NULL)
 
 mx.varg.symbol.internal.sparse_LinearRegressionOutput <- function(args) .Call(ffi_symbol_operator, "_sparse_LinearRegressionOutput", args, NULL)
+
+#' @noMd
+#' @title Operator LogisticRegressionOutput
+#' @description Logistic regression: forward returns 1 / (1 + exp(-data)); the gradient is grad_scale (output - label) / m for m targets a sample, that of the cross entropy.
+#' @param data Predictions, samples along the first native axis.
+#' @param label Targets with as many samples and elements as data; by default of its shape, a vector for one target a sample.
+#' @param grad_scale The gradient is multiplied by this number. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.LogisticRegressionOutput
+NULL
+
+#' @rdname mx.symbol.LogisticRegressionOutput
+#' @export
+mx.symbol.LogisticRegressionOutput <- function(data, label, ..., grad_scale = 1, name = NULL) {
+  symbol.operator("LogisticRegressionOutput", environment(), ...)
+}
+
+mx.varg.symbol.LogisticRegressionOutput <- function(args) .Call(ffi_symbol_operator, "LogisticRegressionOutput", args, NULL)
+
+mx.varg.symbol.internal.sparse_LogisticRegressionOutput <- function(args) .Call(ffi_symbol_operator, "_sparse_LogisticRegressionOutput", args, NULL)
+
+#' @noMd
+#' @title Operator MAERegressionOutput
+#' @description Absolute-error regression: forward returns data; the gradient is grad_scale sign(data - label) / m for m targets a sample.
+#' @param data Predictions, samples along the first native axis.
+#' @param label Targets with as many samples and elements as data; by default of its shape, a vector for one target a sample.
+#' @param grad_scale The gradient is multiplied by this number. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.MAERegressionOutput
+NULL
+
+#' @rdname mx.symbol.MAERegressionOutput
+#' @export
+mx.symbol.MAERegressionOutput <- function(data, label, ..., grad_scale = 1, name = NULL) {
+  symbol.operator("MAERegressionOutput", environment(), ...)
+}
+
+mx.varg.symbol.MAERegressionOutput <- function(args) .Call(ffi_symbol_operator, "MAERegressionOutput", args, NULL)
+
+mx.varg.symbol.internal.sparse_MAERegressionOutput <- function(args) .Call(ffi_symbol_operator, "_sparse_MAERegressionOutput", args, NULL)
+
+#' @noMd
+#' @title Operator MakeLoss
+#' @description Makes any expression a loss: forward returns data, backward starts here with the gradient grad_scale, divided as normalization says, whatever the gradient of the output is.
+#' @param data Losses of any shape, samples along the first native axis.
+#' @param grad_scale The gradient is this number. Number.
+#' @param valid_thresh Elements above it count as valid. Number.
+#' @param normalization Divides the gradient: null by nothing, batch by the first native dimension, valid by the number of valid elements. "batch", "null", "valid".
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.MakeLoss
+NULL
+
+#' @rdname mx.symbol.MakeLoss
+#' @export
+mx.symbol.MakeLoss <- function(data, ..., grad_scale = 1, valid_thresh = 0, normalization = "null", name = NULL) {
+  symbol.operator("MakeLoss", environment(), ...)
+}
+
+mx.varg.symbol.MakeLoss <- function(args) .Call(ffi_symbol_operator, "MakeLoss", args, NULL)
+
+#' @noMd
+#' @title Operator SVMOutput
+#' @description Support vector machine, one against all: forward returns the scores; backward is the gradient of the hinge loss max(0, margin - s x) or of its square, where s is 1 for the class of the label and -1 for the others.
+#' @param data Scores, native shape (samples, classes).
+#' @param label Classes, counted from 0, native shape (samples,).
+#' @param margin Distance that scores should keep from zero. Number.
+#' @param regularization_coefficient Weight of the loss. Number.
+#' @param use_linear Hinge loss; otherwise its square. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.SVMOutput
+NULL
+
+#' @rdname mx.symbol.SVMOutput
+#' @export
+mx.symbol.SVMOutput <- function(
+  data, label, ..., margin = 1, regularization_coefficient = 1, use_linear = FALSE, name = NULL
+) {
+  symbol.operator("SVMOutput", environment(), ...)
+}
+
+mx.varg.symbol.SVMOutput <- function(args) .Call(ffi_symbol_operator, "SVMOutput", args, NULL)
+
+#' @noMd
+#' @title Operator Softmax
+#' @description Softmax with cross entropy: forward returns the probabilities softmax(data); the gradient of data is grad_scale (output - onehot(label)), whatever the gradient of the output is. A label that names no class gives the gradient of the output alone. A label of the shape of data is taken as the wanted probabilities.
+#' @param data Scores, native shape (samples, classes); (samples, classes, positions...) with multi_output, (..., classes) with preserve_shape.
+#' @param label Classes, counted from 0: one for each softmax, or probabilities of the shape of data.
+#' @param grad_scale The gradient is multiplied by this number. Number.
+#' @param ignore_label Samples with this label have no gradient when use_ignore is set; they never count as valid. Number.
+#' @param multi_output The classes are native axis 1, and there is one label for each position of the axes after it. TRUE or FALSE.
+#' @param use_ignore Leave samples whose label is ignore_label out of the gradient. TRUE or FALSE.
+#' @param preserve_shape The classes are the last native axis; otherwise all axes but the first are classes. TRUE or FALSE.
+#' @param normalization Divides the gradient: null by nothing, batch by the number of samples, valid by the number of labels other than ignore_label. "batch", "null", "valid".
+#' @param out_grad Multiply the gradient by the output, element by element. TRUE or FALSE.
+#' @param smooth_alpha Label smoothing: this part of the probability is spread over the classes other than the label. Not with multi_output. Number in [0, 1].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.SoftmaxOutput
+NULL
+
+#' @rdname mx.symbol.SoftmaxOutput
+#' @export
+mx.symbol.SoftmaxOutput <- function(
+  data, label, ..., grad_scale = 1, ignore_label = -1, multi_output = FALSE, use_ignore = FALSE,
+  preserve_shape = FALSE, normalization = "null", out_grad = FALSE, smooth_alpha = 0, name = NULL
+) {
+  symbol.operator("SoftmaxOutput", environment(), ...)
+}
+
+mx.varg.symbol.SoftmaxOutput <- function(args) .Call(ffi_symbol_operator, "SoftmaxOutput", args, NULL)
+
+#' @rdname mx.symbol.SoftmaxOutput
+#' @export
+mx.symbol.Softmax <- function(
+  data, label, ..., grad_scale = 1, ignore_label = -1, multi_output = FALSE, use_ignore = FALSE,
+  preserve_shape = FALSE, normalization = "null", out_grad = FALSE, smooth_alpha = 0, name = NULL
+) {
+  symbol.operator("Softmax", environment(), ...)
+}
+
+mx.varg.symbol.Softmax <- function(args) .Call(ffi_symbol_operator, "Softmax", args, NULL)
+
+#' @noMd
+#' @title Operator make_loss
+#' @description Makes any expression a loss: forward returns data, backward starts here with ones.
+#' @param data Losses of any shape.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.make_loss
+NULL
+
+#' @rdname mx.symbol.make_loss
+#' @export
+mx.symbol.make_loss <- function(data, ..., name = NULL) {
+  symbol.operator("make_loss", environment(), ...)
+}
+
+mx.varg.symbol.make_loss <- function(args) .Call(ffi_symbol_operator, "make_loss", args, NULL)
+
+mx.varg.symbol.internal.sparse_make_loss <- function(args) .Call(ffi_symbol_operator, "_sparse_make_loss", args, NULL)
+
+#' @noMd
+#' @title Sum over the samples of -log(softmax(data)[label])
+#' @description Sum over the samples of -log(softmax(data)[label]). A label that names no class adds nothing.
+#' @param data Scores, native shape (samples, classes).
+#' @param label Classes, counted from 0, native shape (samples,).
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.softmax_cross_entropy
+NULL
+
+#' @rdname mx.symbol.softmax_cross_entropy
+#' @export
+mx.symbol.softmax_cross_entropy <- function(data, label, ..., name = NULL) {
+  symbol.operator("softmax_cross_entropy", environment(), ...)
+}
+
+mx.varg.symbol.softmax_cross_entropy <- function(args) .Call(ffi_symbol_operator, "softmax_cross_entropy", args, NULL)
+
+#' @noMd
+#' @title Stochastic gradient descent
+#' @description Stochastic gradient descent. With g = clip(rescale_grad grad): weight (1 - lr wd) - lr g.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param lazy_update For sparse gradients; arrays are always dense. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sgd_update
+NULL
+
+#' @rdname mx.symbol.sgd_update
+#' @export
+mx.symbol.sgd_update <- function(
+  weight, grad, ..., lr, wd = 0, rescale_grad = 1, clip_gradient = -1, lazy_update = TRUE, name = NULL
+) {
+  symbol.operator("sgd_update", environment(), ...)
+}
+
+mx.varg.symbol.sgd_update <- function(args) .Call(ffi_symbol_operator, "sgd_update", args, NULL)
+
+mx.varg.symbol.internal.sparse_sgd_update <- function(args) .Call(ffi_symbol_operator, "_sparse_sgd_update", args, NULL)
+
+#' @noMd
+#' @title Stochastic gradient descent with momentum
+#' @description Stochastic gradient descent with momentum. With g = clip(rescale_grad grad): mom = momentum mom - lr (g + wd weight); the new weight is weight + mom.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mom Momentum, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param lazy_update For sparse gradients; arrays are always dense. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sgd_mom_update
+NULL
+
+#' @rdname mx.symbol.sgd_mom_update
+#' @export
+mx.symbol.sgd_mom_update <- function(
+  weight, grad, mom, ..., lr, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1, lazy_update = TRUE,
+  name = NULL
+) {
+  symbol.operator("sgd_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "sgd_mom_update", args, NULL)
+
+mx.varg.symbol.internal.sparse_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "_sparse_sgd_mom_update", args, NULL)
+
+#' @noMd
+#' @title sgd_update for weights in half precision
+#' @description sgd_update for weights in half precision. The arithmetic is in float32 on weight32; the output is the rounded new weight.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param weight32 The weight in float32.
+#' @param lr Learning rate. Number; required.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param lazy_update For sparse gradients; arrays are always dense. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.mp_sgd_update
+NULL
+
+#' @rdname mx.symbol.mp_sgd_update
+#' @export
+mx.symbol.mp_sgd_update <- function(
+  weight, grad, weight32, ..., lr, wd = 0, rescale_grad = 1, clip_gradient = -1, lazy_update = TRUE, name = NULL
+) {
+  symbol.operator("mp_sgd_update", environment(), ...)
+}
+
+mx.varg.symbol.mp_sgd_update <- function(args) .Call(ffi_symbol_operator, "mp_sgd_update", args, NULL)
+
+#' @noMd
+#' @title sgd_mom_update for weights in half precision
+#' @description sgd_mom_update for weights in half precision. The arithmetic is in float32 on weight32; the output is the rounded new weight.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mom Momentum, of the shape of the weight.
+#' @param weight32 The weight in float32.
+#' @param lr Learning rate. Number; required.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param lazy_update For sparse gradients; arrays are always dense. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.mp_sgd_mom_update
+NULL
+
+#' @rdname mx.symbol.mp_sgd_mom_update
+#' @export
+mx.symbol.mp_sgd_mom_update <- function(
+  weight, grad, mom, weight32, ..., lr, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  lazy_update = TRUE, name = NULL
+) {
+  symbol.operator("mp_sgd_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.mp_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "mp_sgd_mom_update", args, NULL)
+
+#' @noMd
+#' @title Nesterov's accelerated gradient
+#' @description Nesterov's accelerated gradient. With g = clip(rescale_grad grad): d = lr (g + wd weight); mom = momentum mom - d; the new weight is weight + momentum mom - d.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mom Momentum, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.nag_mom_update
+NULL
+
+#' @rdname mx.symbol.nag_mom_update
+#' @export
+mx.symbol.nag_mom_update <- function(
+  weight, grad, mom, ..., lr, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1, name = NULL
+) {
+  symbol.operator("nag_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.nag_mom_update <- function(args) .Call(ffi_symbol_operator, "nag_mom_update", args, NULL)
+
+#' @noMd
+#' @title Operator mp_nag_mom_update
+#' @description nag_mom_update for weights in half precision; the weight decay in the stored momentum is that of the new weight. The arithmetic is in float32 on weight32; the output is the rounded new weight.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mom Momentum, of the shape of the weight.
+#' @param weight32 The weight in float32.
+#' @param lr Learning rate. Number; required.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.mp_nag_mom_update
+NULL
+
+#' @rdname mx.symbol.mp_nag_mom_update
+#' @export
+mx.symbol.mp_nag_mom_update <- function(
+  weight, grad, mom, weight32, ..., lr, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1, name = NULL
+) {
+  symbol.operator("mp_nag_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.mp_nag_mom_update <- function(args) .Call(ffi_symbol_operator, "mp_nag_mom_update", args, NULL)
+
+#' @noMd
+#' @title Operator signsgd_update
+#' @description Descent by the sign of the gradient: weight (1 - lr wd) - lr sign(grad).
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.signsgd_update
+NULL
+
+#' @rdname mx.symbol.signsgd_update
+#' @export
+mx.symbol.signsgd_update <- function(weight, grad, ..., lr, wd = 0, rescale_grad = 1, clip_gradient = -1, name = NULL) {
+  symbol.operator("signsgd_update", environment(), ...)
+}
+
+mx.varg.symbol.signsgd_update <- function(args) .Call(ffi_symbol_operator, "signsgd_update", args, NULL)
+
+#' @noMd
+#' @title Descent by the sign of the momentum
+#' @description Descent by the sign of the momentum. With g = clip(rescale_grad grad): mom = momentum mom - (1 - momentum) (g + wd weight); the new weight is weight (1 - lr wd_lh) + lr sign(mom).
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mom Momentum, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param wd_lh Weight decay that is applied to the weight itself. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references Bernstein and others, signSGD: Compressed optimisation for non-convex problems, 2018
+#' @name mx.symbol.signum_update
+NULL
+
+#' @rdname mx.symbol.signum_update
+#' @export
+mx.symbol.signum_update <- function(
+  weight, grad, mom, ..., lr, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1, wd_lh = 0, name = NULL
+) {
+  symbol.operator("signum_update", environment(), ...)
+}
+
+mx.varg.symbol.signum_update <- function(args) .Call(ffi_symbol_operator, "signum_update", args, NULL)
+
+#' @noMd
+#' @title Adam without the correction of bias, which belongs in lr
+#' @description Adam without the correction of bias, which belongs in lr. With g = clip(rescale_grad grad + wd weight): mean = beta1 mean + (1 - beta1) g; var = beta2 var + (1 - beta2) g^2; the new weight is weight - lr mean / (sqrt(var) + epsilon).
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mean Average of gradients, of the shape of the weight.
+#' @param var Average of squared gradients, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param beta1 Decay of the moving average of gradients. Number.
+#' @param beta2 Decay of the moving average of squared gradients. Number.
+#' @param epsilon Keeps the divisor away from 0. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param lazy_update For sparse gradients; arrays are always dense. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references Kingma and Ba, Adam: A method for stochastic optimization, 2015
+#' @name mx.symbol.adam_update
+NULL
+
+#' @rdname mx.symbol.adam_update
+#' @export
+mx.symbol.adam_update <- function(
+  weight, grad, mean, var, ..., lr, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, lazy_update = TRUE, name = NULL
+) {
+  symbol.operator("adam_update", environment(), ...)
+}
+
+mx.varg.symbol.adam_update <- function(args) .Call(ffi_symbol_operator, "adam_update", args, NULL)
+
+mx.varg.symbol.internal.sparse_adam_update <- function(args) .Call(ffi_symbol_operator, "_sparse_adam_update", args, NULL)
+
+mx.varg.symbol.internal.adamw_update <- function(args) .Call(ffi_symbol_operator, "_adamw_update", args, NULL)
+
+mx.varg.symbol.internal.mp_adamw_update <- function(args) .Call(ffi_symbol_operator, "_mp_adamw_update", args, NULL)
+
+#' @noMd
+#' @title RMSProp
+#' @description RMSProp. With g = clip(rescale_grad grad + wd weight): n = gamma1 n + (1 - gamma1) g^2; the new weight is weight - lr g / sqrt(n + epsilon).
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param n Average of squared gradients, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param gamma1 Decay of the moving averages of the gradient. Number.
+#' @param epsilon Keeps the divisor away from 0. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param clip_weights New weights are clipped to [-clip_weights, clip_weights] if it is positive. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.rmsprop_update
+NULL
+
+#' @rdname mx.symbol.rmsprop_update
+#' @export
+mx.symbol.rmsprop_update <- function(
+  weight, grad, n, ..., lr, gamma1 = 0.95, epsilon = 1e-8, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  clip_weights = -1, name = NULL
+) {
+  symbol.operator("rmsprop_update", environment(), ...)
+}
+
+mx.varg.symbol.rmsprop_update <- function(args) .Call(ffi_symbol_operator, "rmsprop_update", args, NULL)
+
+#' @noMd
+#' @title RMSProp with centred gradients and momentum (names as for the states)
+#' @description RMSProp with centred gradients and momentum (names as for the states). With g = clip(rescale_grad grad + wd weight): n and g are the moving averages of the squared gradient and of the gradient; delta = gamma2 delta - lr gradient / sqrt(n - g^2 + epsilon); the new weight is weight + delta.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param n Average of squared gradients, of the shape of the weight.
+#' @param g Average of gradients, of the shape of the weight.
+#' @param delta Average of updates, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param gamma1 Decay of the moving averages of the gradient. Number.
+#' @param gamma2 Decay of the moving average of updates. Number.
+#' @param epsilon Keeps the divisor away from 0. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param clip_weights New weights are clipped to [-clip_weights, clip_weights] if it is positive. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references Graves, Generating sequences with recurrent neural networks, 2013
+#' @name mx.symbol.rmspropalex_update
+NULL
+
+#' @rdname mx.symbol.rmspropalex_update
+#' @export
+mx.symbol.rmspropalex_update <- function(
+  weight, grad, n, g, delta, ..., lr, gamma1 = 0.95, gamma2 = 0.9, epsilon = 1e-8, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, clip_weights = -1, name = NULL
+) {
+  symbol.operator("rmspropalex_update", environment(), ...)
+}
+
+mx.varg.symbol.rmspropalex_update <- function(args) .Call(ffi_symbol_operator, "rmspropalex_update", args, NULL)
+
+#' @noMd
+#' @title Follow the moving leader
+#' @description Follow the moving leader. With g = clip(rescale_grad grad + wd weight): v = beta2 v + (1 - beta2) g^2; e = (1 - beta1^t) / lr (sqrt(v / (1 - beta2^t)) + epsilon); z = beta1 z + (1 - beta1) g - (e - beta1 d) weight; d = e; the new weight is -z / d.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param d d, of the shape of the weight.
+#' @param v v, of the shape of the weight.
+#' @param z z, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param beta1 Decay of the moving average of gradients. Number.
+#' @param beta2 Decay of the moving average of squared gradients. Number.
+#' @param epsilon Keeps the divisor away from 0. Number.
+#' @param t Number of this update, counted from 1. Integer >= 0; required.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_grad Gradients are clipped to [-clip_grad, clip_grad]; not if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references Zheng and Kwok, Follow the moving leader in deep learning, 2017
+#' @name mx.symbol.ftml_update
+NULL
+
+#' @rdname mx.symbol.ftml_update
+#' @export
+mx.symbol.ftml_update <- function(
+  weight, grad, d, v, z, ..., lr, beta1 = 0.6, beta2 = 0.999, epsilon = 1e-8, t, wd = 0, rescale_grad = 1,
+  clip_grad = -1, name = NULL
+) {
+  symbol.operator("ftml_update", environment(), ...)
+}
+
+mx.varg.symbol.ftml_update <- function(args) .Call(ffi_symbol_operator, "ftml_update", args, NULL)
+
+#' @noMd
+#' @title Follow the regularized leader
+#' @description Follow the regularized leader. With g = clip(rescale_grad grad): z = z + g - (sqrt(n + g^2) - sqrt(n)) weight / lr; n = n + g^2; the new weight is (sign(z) lamda1 - z) / ((beta + sqrt(n)) / lr + wd) where |z| > lamda1, and 0 elsewhere.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param z z, of the shape of the weight.
+#' @param n Sum of squared gradients, of the shape of the weight.
+#' @param lr Learning rate. Number; required.
+#' @param lamda1 Weight of the L1 norm. Number.
+#' @param beta Offset of the learning rate's divisor. Number.
+#' @param wd Weight decay: wd times the weight is added to the gradient. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references McMahan and others, Ad click prediction: a view from the trenches, 2013
+#' @name mx.symbol.ftrl_update
+NULL
+
+#' @rdname mx.symbol.ftrl_update
+#' @export
+mx.symbol.ftrl_update <- function(
+  weight, grad, z, n, ..., lr, lamda1 = 0.01, beta = 1, wd = 0, rescale_grad = 1, clip_gradient = -1, name = NULL
+) {
+  symbol.operator("ftrl_update", environment(), ...)
+}
+
+mx.varg.symbol.ftrl_update <- function(args) .Call(ffi_symbol_operator, "ftrl_update", args, NULL)
+
+mx.varg.symbol.internal.sparse_ftrl_update <- function(args) .Call(ffi_symbol_operator, "_sparse_ftrl_update", args, NULL)
+
+#' @noMd
+#' @title The direction of LAMB
+#' @description The direction of LAMB. With g = clip(rescale_grad grad): mean and var as in adam_update, divided by 1 - beta^t with bias_correction; the output is mean / (sqrt(var) + epsilon) + wd weight.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mean Average of gradients, of the shape of the weight.
+#' @param var Average of squared gradients, of the shape of the weight.
+#' @param beta1 Decay of the moving average of gradients. Number.
+#' @param beta2 Decay of the moving average of squared gradients. Number.
+#' @param epsilon Keeps the divisor away from 0. Number.
+#' @param t Number of this update, counted from 1. Integer >= 0; required.
+#' @param bias_correction Correct the averages for their start at 0. TRUE or FALSE.
+#' @param wd Weight decay. Number; required.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references You and others, Large batch optimization for deep learning: training BERT in 76 minutes, 2020
+#' @name mx.symbol.lamb_update_phase1
+NULL
+
+#' @rdname mx.symbol.lamb_update_phase1
+#' @export
+mx.symbol.lamb_update_phase1 <- function(
+  weight, grad, mean, var, ..., beta1 = 0.9, beta2 = 0.999, epsilon = 1e-6, t, bias_correction = TRUE, wd,
+  rescale_grad = 1, clip_gradient = -1, name = NULL
+) {
+  symbol.operator("lamb_update_phase1", environment(), ...)
+}
+
+mx.varg.symbol.lamb_update_phase1 <- function(args) .Call(ffi_symbol_operator, "lamb_update_phase1", args, NULL)
+
+#' @noMd
+#' @title Operator lamb_update_phase2
+#' @description The step of LAMB: weight - lr ratio g, where ratio is r1 / r2, r1 being held between the bounds, or 1 when r1 or r2 is 0.
+#' @param weight Weight.
+#' @param g Direction, of the shape of the weight.
+#' @param r1 Norm of the weight, one number.
+#' @param r2 Norm of the direction, one number.
+#' @param lr Learning rate. Number; required.
+#' @param lower_bound Least norm of the weight in the trust ratio; none if negative. Number.
+#' @param upper_bound Greatest norm of the weight in the trust ratio; none if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.lamb_update_phase2
+NULL
+
+#' @rdname mx.symbol.lamb_update_phase2
+#' @export
+mx.symbol.lamb_update_phase2 <- function(weight, g, r1, r2, ..., lr, lower_bound = -1, upper_bound = -1, name = NULL) {
+  symbol.operator("lamb_update_phase2", environment(), ...)
+}
+
+mx.varg.symbol.lamb_update_phase2 <- function(args) .Call(ffi_symbol_operator, "lamb_update_phase2", args, NULL)
+
+#' @noMd
+#' @title Operator mp_lamb_update_phase1
+#' @description lamb_update_phase1 for weights in half precision; the direction is computed and returned in float32.
+#' @param weight Weight.
+#' @param grad Gradient, of the shape of the weight.
+#' @param mean Average of gradients, of the shape of the weight.
+#' @param var Average of squared gradients, of the shape of the weight.
+#' @param weight32 The weight in float32.
+#' @param beta1 Decay of the moving average of gradients. Number.
+#' @param beta2 Decay of the moving average of squared gradients. Number.
+#' @param epsilon Keeps the divisor away from 0. Number.
+#' @param t Number of this update, counted from 1. Integer >= 0; required.
+#' @param bias_correction Correct the averages for their start at 0. TRUE or FALSE.
+#' @param wd Weight decay. Number; required.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.mp_lamb_update_phase1
+NULL
+
+#' @rdname mx.symbol.mp_lamb_update_phase1
+#' @export
+mx.symbol.mp_lamb_update_phase1 <- function(
+  weight, grad, mean, var, weight32, ..., beta1 = 0.9, beta2 = 0.999, epsilon = 1e-6, t, bias_correction = TRUE,
+  wd, rescale_grad = 1, clip_gradient = -1, name = NULL
+) {
+  symbol.operator("mp_lamb_update_phase1", environment(), ...)
+}
+
+mx.varg.symbol.mp_lamb_update_phase1 <- function(args) .Call(ffi_symbol_operator, "mp_lamb_update_phase1", args, NULL)
+
+#' @noMd
+#' @title Operator mp_lamb_update_phase2
+#' @description lamb_update_phase2 for weights in half precision: the step starts from weight32, which stays as it is, and the output is rounded.
+#' @param weight Weight.
+#' @param g Direction, of the shape of the weight.
+#' @param r1 Norm of the weight, one number.
+#' @param r2 Norm of the direction, one number.
+#' @param weight32 The weight in float32.
+#' @param lr Learning rate. Number; required.
+#' @param lower_bound Least norm of the weight in the trust ratio; none if negative. Number.
+#' @param upper_bound Greatest norm of the weight in the trust ratio; none if negative. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.mp_lamb_update_phase2
+NULL
+
+#' @rdname mx.symbol.mp_lamb_update_phase2
+#' @export
+mx.symbol.mp_lamb_update_phase2 <- function(
+  weight, g, r1, r2, weight32, ..., lr, lower_bound = -1, upper_bound = -1, name = NULL
+) {
+  symbol.operator("mp_lamb_update_phase2", environment(), ...)
+}
+
+mx.varg.symbol.mp_lamb_update_phase2 <- function(args) .Call(ffi_symbol_operator, "mp_lamb_update_phase2", args, NULL)
+
+#' @noMd
+#' @title Operator multi_sgd_update
+#' @description sgd_update for several weights: inputs weight_0, grad_0, weight_1, grad_1, ...
+#' @param data Input.
+#' @param lrs Learning rates, one a weight. Numbers; required.
+#' @param wds Weight decays, one a weight. Numbers; required.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.multi_sgd_update
+NULL
+
+#' @rdname mx.symbol.multi_sgd_update
+#' @export
+mx.symbol.multi_sgd_update <- function(
+  data, ..., lrs, wds, rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("multi_sgd_update", environment(), ...)
+}
+
+mx.varg.symbol.multi_sgd_update <- function(args) .Call(ffi_symbol_operator, "multi_sgd_update", args, NULL)
+
+#' @noMd
+#' @title Operator multi_sgd_mom_update
+#' @description sgd_mom_update for several weights: inputs weight_0, grad_0, mom_0, weight_1, ...
+#' @param data Input.
+#' @param lrs Learning rates, one a weight. Numbers; required.
+#' @param wds Weight decays, one a weight. Numbers; required.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.multi_sgd_mom_update
+NULL
+
+#' @rdname mx.symbol.multi_sgd_mom_update
+#' @export
+mx.symbol.multi_sgd_mom_update <- function(
+  data, ..., lrs, wds, momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("multi_sgd_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.multi_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "multi_sgd_mom_update", args, NULL)
+
+#' @noMd
+#' @title Operator multi_mp_sgd_update
+#' @description mp_sgd_update for several weights: inputs weight_0, grad_0, weight32_0, weight_1, ...
+#' @param data Input.
+#' @param lrs Learning rates, one a weight. Numbers; required.
+#' @param wds Weight decays, one a weight. Numbers; required.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.multi_mp_sgd_update
+NULL
+
+#' @rdname mx.symbol.multi_mp_sgd_update
+#' @export
+mx.symbol.multi_mp_sgd_update <- function(
+  data, ..., lrs, wds, rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("multi_mp_sgd_update", environment(), ...)
+}
+
+mx.varg.symbol.multi_mp_sgd_update <- function(args) .Call(ffi_symbol_operator, "multi_mp_sgd_update", args, NULL)
+
+#' @noMd
+#' @title Operator multi_mp_sgd_mom_update
+#' @description mp_sgd_mom_update for several weights: inputs weight_0, grad_0, mom_0, weight32_0, weight_1, ...
+#' @param data Input.
+#' @param lrs Learning rates, one a weight. Numbers; required.
+#' @param wds Weight decays, one a weight. Numbers; required.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.multi_mp_sgd_mom_update
+NULL
+
+#' @rdname mx.symbol.multi_mp_sgd_mom_update
+#' @export
+mx.symbol.multi_mp_sgd_mom_update <- function(
+  data, ..., lrs, wds, momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("multi_mp_sgd_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.multi_mp_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "multi_mp_sgd_mom_update", args, NULL)
+
+#' @noMd
+#' @title Operator preloaded_multi_sgd_update
+#' @description multi_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @param data Input.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.preloaded_multi_sgd_update
+NULL
+
+#' @rdname mx.symbol.preloaded_multi_sgd_update
+#' @export
+mx.symbol.preloaded_multi_sgd_update <- function(
+  data, ..., rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("preloaded_multi_sgd_update", environment(), ...)
+}
+
+mx.varg.symbol.preloaded_multi_sgd_update <- function(args) .Call(ffi_symbol_operator, "preloaded_multi_sgd_update", args, NULL)
+
+#' @noMd
+#' @title Operator preloaded_multi_sgd_mom_update
+#' @description multi_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @param data Input.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.preloaded_multi_sgd_mom_update
+NULL
+
+#' @rdname mx.symbol.preloaded_multi_sgd_mom_update
+#' @export
+mx.symbol.preloaded_multi_sgd_mom_update <- function(
+  data, ..., momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("preloaded_multi_sgd_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.preloaded_multi_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "preloaded_multi_sgd_mom_update", args, NULL)
+
+#' @noMd
+#' @title Operator preloaded_multi_mp_sgd_update
+#' @description multi_mp_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @param data Input.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.preloaded_multi_mp_sgd_update
+NULL
+
+#' @rdname mx.symbol.preloaded_multi_mp_sgd_update
+#' @export
+mx.symbol.preloaded_multi_mp_sgd_update <- function(
+  data, ..., rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("preloaded_multi_mp_sgd_update", environment(), ...)
+}
+
+mx.varg.symbol.preloaded_multi_mp_sgd_update <- function(args) .Call(ffi_symbol_operator, "preloaded_multi_mp_sgd_update", args, NULL)
+
+#' @noMd
+#' @title Operator preloaded_multi_mp_sgd_mom_update
+#' @description multi_mp_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @param data Input.
+#' @param momentum Decay of the moving average of updates. Number.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
+#' @param num_weights Number of weights. Integer in [1, 4096].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.preloaded_multi_mp_sgd_mom_update
+NULL
+
+#' @rdname mx.symbol.preloaded_multi_mp_sgd_mom_update
+#' @export
+mx.symbol.preloaded_multi_mp_sgd_mom_update <- function(
+  data, ..., momentum = 0, rescale_grad = 1, clip_gradient = -1, num_weights = 1, name = NULL
+) {
+  symbol.operator("preloaded_multi_mp_sgd_mom_update", environment(), ...)
+}
+
+mx.varg.symbol.preloaded_multi_mp_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "preloaded_multi_mp_sgd_mom_update", args, NULL)
+
+mx.varg.symbol.internal.multi_adamw_update <- function(args) .Call(ffi_symbol_operator, "_multi_adamw_update", args, NULL)
+
+mx.varg.symbol.internal.multi_mp_adamw_update <- function(args) .Call(ffi_symbol_operator, "_multi_mp_adamw_update", args, NULL)
+
+mx.varg.symbol.internal.multi_lamb_update <- function(args) .Call(ffi_symbol_operator, "_multi_lamb_update", args, NULL)
+
+mx.varg.symbol.internal.multi_mp_lamb_update <- function(args) .Call(ffi_symbol_operator, "_multi_mp_lamb_update", args, NULL)
+
+#' @noMd
+#' @title Operator multi_lars
+#' @description Learning rates of LARS, one a layer: lr eta |w| / (rescale_grad |g| + wd |w| + eps) where both norms are positive, lr elsewhere.
+#' @param lrs Learning rates.
+#' @param weights_sum_sq Sums of squares of the weights.
+#' @param grads_sum_sq Sums of squares of the gradients.
+#' @param wds Weight decays.
+#' @param eta Trust coefficient. Number; required.
+#' @param eps Keeps the divisor away from 0. Number; required.
+#' @param rescale_grad The gradient is multiplied by this number first. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references You, Gitman and Ginsburg, Large batch training of convolutional networks, 2017
+#' @name mx.symbol.multi_lars
+NULL
+
+#' @rdname mx.symbol.multi_lars
+#' @export
+mx.symbol.multi_lars <- function(lrs, weights_sum_sq, grads_sum_sq, wds, ..., eta, eps, rescale_grad = 1, name = NULL) {
+  symbol.operator("multi_lars", environment(), ...)
+}
+
+mx.varg.symbol.multi_lars <- function(args) .Call(ffi_symbol_operator, "multi_lars", args, NULL)
 
 #' @noMd
 #' @title Makes an array larger at its borders
@@ -1133,6 +3950,207 @@ mx.varg.symbol.shuffle <- function(args) .Call(ffi_symbol_operator, "shuffle", a
 mx.varg.symbol.internal.shuffle <- function(args) .Call(ffi_symbol_operator, "_shuffle", args, NULL)
 
 #' @noMd
+#' @title Largest element over axes; NaN when there is one
+#' @description Largest element over axes; NaN when there is one. In backward all elements that are equal to it get the gradient.
+#' @param data Any shape.
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.max
+NULL
+
+#' @rdname mx.symbol.max
+#' @export
+mx.symbol.max <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("max", environment(), ...)
+}
+
+mx.varg.symbol.max <- function(args) .Call(ffi_symbol_operator, "max", args, NULL)
+
+#' @rdname mx.symbol.max
+#' @export
+mx.symbol.max_axis <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("max_axis", environment(), ...)
+}
+
+mx.varg.symbol.max_axis <- function(args) .Call(ffi_symbol_operator, "max_axis", args, NULL)
+
+#' @noMd
+#' @title Mean over axes
+#' @description Mean over axes. The mean of integers is cut to an integer.
+#' @param data Any shape.
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.mean
+NULL
+
+#' @rdname mx.symbol.mean
+#' @export
+mx.symbol.mean <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("mean", environment(), ...)
+}
+
+mx.varg.symbol.mean <- function(args) .Call(ffi_symbol_operator, "mean", args, NULL)
+
+mx.varg.symbol.internal.sparse_mean <- function(args) .Call(ffi_symbol_operator, "_sparse_mean", args, NULL)
+
+#' @noMd
+#' @title Smallest element over axes; NaN when there is one
+#' @description Smallest element over axes; NaN when there is one. In backward all elements that are equal to it get the gradient.
+#' @param data Any shape.
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.min_axis
+NULL
+
+mx.varg.symbol.min <- function(args) .Call(ffi_symbol_operator, "min", args, NULL)
+
+#' @rdname mx.symbol.min_axis
+#' @export
+mx.symbol.min_axis <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("min_axis", environment(), ...)
+}
+
+mx.varg.symbol.min_axis <- function(args) .Call(ffi_symbol_operator, "min_axis", args, NULL)
+
+#' @noMd
+#' @title Product over axes; NaN counts as 1
+#' @description Product over axes; NaN counts as 1.
+#' @param data Any shape.
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.nanprod
+NULL
+
+#' @rdname mx.symbol.nanprod
+#' @export
+mx.symbol.nanprod <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("nanprod", environment(), ...)
+}
+
+mx.varg.symbol.nanprod <- function(args) .Call(ffi_symbol_operator, "nanprod", args, NULL)
+
+#' @noMd
+#' @title Sum over axes; NaN counts as 0
+#' @description Sum over axes; NaN counts as 0.
+#' @param data Any shape.
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.nansum
+NULL
+
+#' @rdname mx.symbol.nansum
+#' @export
+mx.symbol.nansum <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("nansum", environment(), ...)
+}
+
+mx.varg.symbol.nansum <- function(args) .Call(ffi_symbol_operator, "nansum", args, NULL)
+
+#' @noMd
+#' @title Product over axes
+#' @description Product over axes.
+#' @param data Any shape.
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.prod
+NULL
+
+#' @rdname mx.symbol.prod
+#' @export
+mx.symbol.prod <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("prod", environment(), ...)
+}
+
+mx.varg.symbol.prod <- function(args) .Call(ffi_symbol_operator, "prod", args, NULL)
+
+#' @noMd
+#' @title Sum over axes
+#' @description Sum over axes. Sums of integers wrap around.
+#' @param data Any shape.
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.sum
+NULL
+
+#' @rdname mx.symbol.sum
+#' @export
+mx.symbol.sum <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("sum", environment(), ...)
+}
+
+mx.varg.symbol.sum <- function(args) .Call(ffi_symbol_operator, "sum", args, NULL)
+
+#' @rdname mx.symbol.sum
+#' @export
+mx.symbol.sum_axis <- function(data, ..., axis = NULL, keepdims = FALSE, exclude = FALSE, name = NULL) {
+  symbol.operator("sum_axis", environment(), ...)
+}
+
+mx.varg.symbol.sum_axis <- function(args) .Call(ffi_symbol_operator, "sum_axis", args, NULL)
+
+mx.varg.symbol.internal.sparse_sum <- function(args) .Call(ffi_symbol_operator, "_sparse_sum", args, NULL)
+
+#' @noMd
+#' @title Norm over axes: sum(|data|) for ord = 1, sqrt(sum(data^2)) for ord = 2
+#' @description Norm over axes: sum(|data|) for ord = 1, sqrt(sum(data^2)) for ord = 2. The gradient of the second is 0 where the norm is 0.
+#' @param data Any shape.
+#' @param ord Order of the norm: 1 for the sum of absolute values, 2 for Euclid's norm. Integer in [1, 2].
+#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param out_dtype dtype of the result; None: that of data. "float16", "float32", "float64", "int32", "int64", "int8".
+#' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.norm
+NULL
+
+#' @rdname mx.symbol.norm
+#' @export
+mx.symbol.norm <- function(data, ..., ord = 2, axis = NULL, out_dtype = NULL, keepdims = FALSE, name = NULL) {
+  symbol.operator("norm", environment(), ...)
+}
+
+mx.varg.symbol.norm <- function(args) .Call(ffi_symbol_operator, "norm", args, NULL)
+
+mx.varg.symbol.internal.sparse_norm <- function(args) .Call(ffi_symbol_operator, "_sparse_norm", args, NULL)
+
+#' @noMd
 #' @title The elements of data, in their order, in another shape
 #' @description The elements of data, in their order, in another shape. Numbers in shape: positive, the length itself; 0, the length of the dimension of data at this place; -1 (once), what is left; -2, all remaining dimensions of data; -3, the product of the next two; -4, followed by two lengths (one may be -1), splits the next one. With (2,3,4): (6,4), (0,-1) -> (2,12), (-3,0) -> (6,4), (-4,1,2,-2) -> (1,2,3,4). reverse = True matches from the right: data (10,5,4) and (-1,0) give (50,4) instead of (40,5).
 #' @param data Array of any shape.
@@ -1403,6 +4421,75 @@ mx.varg.symbol.internal.crop_assign <- function(args) .Call(ffi_symbol_operator,
 mx.varg.symbol.internal.slice_assign_scalar <- function(args) .Call(ffi_symbol_operator, "_slice_assign_scalar", args, NULL)
 
 mx.varg.symbol.internal.crop_assign_scalar <- function(args) .Call(ffi_symbol_operator, "_crop_assign_scalar", args, NULL)
+
+#' @noMd
+#' @title Sorts along a dimension
+#' @description Sorts along a dimension. Equal elements keep their order; NaN counts as the largest number.
+#' @param data Array of any shape.
+#' @param axis Dimension along which; negative numbers count from the end. None: data is seen as a vector. Integer or NULL.
+#' @param is_ascend Smallest first; False: largest first. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.sort
+NULL
+
+#' @rdname mx.symbol.sort
+#' @export
+mx.symbol.sort <- function(data, ..., axis = -1, is_ascend = TRUE, name = NULL) {
+  symbol.operator("sort", environment(), ...)
+}
+
+mx.varg.symbol.sort <- function(args) .Call(ffi_symbol_operator, "sort", args, NULL)
+
+#' @noMd
+#' @title The indices that sort data along a dimension, from 0
+#' @description The indices that sort data along a dimension, from 0. Equal elements keep their order; NaN counts as the largest number.
+#' @param data Array of any shape.
+#' @param axis Dimension along which; negative numbers count from the end. None: data is seen as a vector. Integer or NULL.
+#' @param is_ascend Smallest first; False: largest first. TRUE or FALSE.
+#' @param dtype Element type of the output. "float16", "float32", "float64", "int32", "int64", "uint8".
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.argsort
+NULL
+
+#' @rdname mx.symbol.argsort
+#' @export
+mx.symbol.argsort <- function(data, ..., axis = -1, is_ascend = TRUE, dtype = "float32", name = NULL) {
+  symbol.operator("argsort", environment(), ...)
+}
+
+mx.varg.symbol.argsort <- function(args) .Call(ffi_symbol_operator, "argsort", args, NULL)
+
+#' @noMd
+#' @title Operator topk
+#' @description The k largest (or smallest) elements along a dimension, in order: their values, their indices from 0, both, or a mask. Of equal elements the first comes first; NaN counts as the largest number.
+#' @param data Array of any shape.
+#' @param axis Dimension along which; negative numbers count from the end. None: data is seen as a vector. Integer or NULL.
+#' @param k How many elements; less than 1: all, in order. Integer.
+#' @param ret_typ What to return: the values, where they are, both, or an array like data with 1 at their places and 0 elsewhere. "both", "indices", "mask", "value".
+#' @param is_ascend The smallest elements instead of the largest. TRUE or FALSE.
+#' @param dtype Element type of the indices. "float16", "float32", "float64", "int32", "int64", "uint8".
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.topk
+NULL
+
+#' @rdname mx.symbol.topk
+#' @export
+mx.symbol.topk <- function(
+  data, ..., axis = -1, k = 1, ret_typ = "indices", is_ascend = FALSE, dtype = "float32", name = NULL
+) {
+  symbol.operator("topk", environment(), ...)
+}
+
+mx.varg.symbol.topk <- function(args) .Call(ffi_symbol_operator, "topk", args, NULL)
 
 #' @noMd
 #' @title Operator tile
