@@ -9,6 +9,7 @@
  * overwritten by anything but the output that belongs there. */
 #include "graph/plan.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -343,6 +344,17 @@ static int64_t find_place(const mx_plan *p, const int *placed, int n, const buff
   return offset;
 }
 
+/* The invariant: buffers that are alive together do not overlap. Checked in builds without NDEBUG. */
+static bool places_are_sound(const mx_plan *p, const int *placed, int n) {
+  for (int i = 0; i < n; i++)
+    for (int k = 0; k < i; k++) {
+      const buffer *a = &p->buffers[placed[i]], *b = &p->buffers[placed[k]];
+      bool together = a->first <= b->last && b->first <= a->last;
+      if (together && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes) return false;
+    }
+  return true;
+}
+
 static mx_status assign_offsets(mx_plan *p, mx_error *err) {
   int *order = mx_malloc((size_t)p->n_buffers * 2 * sizeof(int)), *placed = order + p->n_buffers, n = 0, done = 0;
   if (!order) return mx_fail_memory(err, (size_t)p->n_buffers * 2 * sizeof(int));
@@ -359,6 +371,7 @@ static mx_status assign_offsets(mx_plan *p, mx_error *err) {
     done++;
     if (b->offset + padded(b->bytes) > p->arena_bytes) p->arena_bytes = b->offset + padded(b->bytes);
   }
+  assert(places_are_sound(p, placed, done));
   mx_free(order);
   return MX_OK;
 }

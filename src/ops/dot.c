@@ -258,7 +258,7 @@ const mx_op mx_ops_dot[] = {
      .infer_shape = dot_shape,
      .infer_dtype = float_dtype,
      .gradient = dot_gradient,
-     .flags = MX_OP_ADDS,
+     .flags = MX_OP_ADDS | MX_OP_PORTABLE,
      .kernel = dot_kernel},
     {.name = "batch_dot",
      .family = "Linear algebra",
@@ -274,6 +274,6 @@ const mx_op mx_ops_dot[] = {
      .infer_shape = batch_dot_shape,
      .infer_dtype = float_dtype,
      .gradient = batch_dot_gradient,
-     .flags = MX_OP_ADDS,
+     .flags = MX_OP_ADDS | MX_OP_PORTABLE,
      .kernel = batch_dot_kernel},
     {0}};

@@ -72,9 +72,9 @@ const mx_op *mx_op_at(int i) {
 }
 
 mx_kernel mx_op_kernel(const mx_op *op, mx_device_kind kind) {
-  if (kind == MX_CPU) return op->kernel;
+  if (kind == MX_CPU || op->flags & MX_OP_PORTABLE) return op->kernel;
 #ifdef MX_HAVE_CUDA
-  return mx_cuda_kernel(op->name);
+  return mx_cuda_kernel(op);
 #else
   return NULL;
 #endif
