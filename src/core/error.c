@@ -23,7 +23,7 @@ void mx_error_prefix(mx_error *err, const char *fmt, ...) {
   va_end(ap);
   size_t n = strlen(text);
   memcpy(err->message, text, n);
-  snprintf(err->message + n, sizeof(err->message) - n, ": %s", old);
+  snprintf(err->message + n, sizeof(err->message) - n, ": %.*s", (int)(sizeof(old) - n), old);
 }
 
 void mx_error_set_text(char *field, size_t size, const char *fmt, ...) {

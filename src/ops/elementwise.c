@@ -8,14 +8,10 @@
 
 /* ---- the kernel of all of them ---- */
 
-mx_status mx_elementwise_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
-  const mx_elementwise *e = c->op->elementwise(c->params);
-  const mx_row *row = &mx_rows[e->row];
+void mx_elementwise_operands(const mx_call *c, const mx_elementwise *e, mx_operand operand[MX_MAX_OPERANDS]) {
   const mx_tensor *out = &c->out[0];
-  mx_operand operand[MX_MAX_OPERANDS];
-  memset(operand, 0, sizeof(operand));
-  for (int k = 0, next = 0; k < row->arity; k++) {
+  memset(operand, 0, MX_MAX_OPERANDS * sizeof(*operand));
+  for (int k = 0, next = 0; k < mx_rows[e->row].arity; k++) {
     const mx_source *s = &e->operand[k];
     mx_operand *o = &operand[k];
     if (s->kind == MX_FROM_INPUT) {
@@ -29,7 +25,15 @@ mx_status mx_elementwise_kernel(const mx_call *c, mx_error *err) {
       if (!mx_dtype_is_float(out->dtype)) o->value = trunc(o->value); /* integers meet integers */
     }
   }
-  mx_row_apply(row, operand, &out->shape, out->data, out->dtype, c->req[0] == MX_ADD);
+}
+
+mx_status mx_elementwise_kernel(const mx_call *c, mx_error *err) {
+  if (c->req[0] == MX_NULL) return MX_OK;
+  const mx_elementwise *e = c->op->elementwise(c->params);
+  mx_operand operand[MX_MAX_OPERANDS];
+  mx_elementwise_operands(c, e, operand);
+  const mx_tensor *out = &c->out[0];
+  mx_row_apply(&mx_rows[e->row], operand, &out->shape, out->data, out->dtype, c->req[0] == MX_ADD);
   return MX_OK;
 }
 

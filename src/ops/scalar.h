@@ -97,6 +97,9 @@ typedef struct mx_operand {
 /* Strides of an operand of shape `s` broadcast to `out`: last dimensions aligned, or from dimension `axis` on. */
 void mx_operand_strides(mx_operand *o, const mx_shape *s, const mx_shape *out, int axis);
 
+/* The operands of a call of an elementwise operator. */
+void mx_elementwise_operands(const mx_call *c, const mx_elementwise *e, mx_operand operand[MX_MAX_OPERANDS]);
+
 /* out = row(operands), or out += with `add`. The result does not depend on the number of threads. */
 void mx_row_apply(const mx_row *row, const mx_operand *in, const mx_shape *shape, void *out, mx_dtype dtype, bool add);
 

@@ -138,7 +138,47 @@ MXS_FN float mxs_erfinv_float(float a) { return (float)mxs_erfinv_double(a); }
   MXS_FN int64_t mxs_##name(int64_t a, int64_t b) { return i(a, b); }
 MXS_FN float mxs_sigmoid_float(float a) { return 1 / (1 + expf(-a)); }
 MXS_FN double mxs_sigmoid_double(double a) { return 1 / (1 + exp(-a)); }
-#define MXS_FLOAT(cuda, own) cuda
+MXS_TRIPLE1(abs, fabsf, fabs, mxs_abs_int)
+MXS_TRIPLE1(neg, mxs_neg_float, mxs_neg_double, mxs_neg_int)
+MXS_TRIPLE1(sign, mxs_sign_float, mxs_sign_double, mxs_sign_int)
+MXS_TRIPLE1(floor, floorf, floor, mxs_same_int)
+MXS_TRIPLE1(ceil, ceilf, ceil, mxs_same_int)
+MXS_TRIPLE1(trunc, truncf, trunc, mxs_same_int)
+MXS_TRIPLE1(rint, mxs_rint_float, mxs_rint_double, mxs_same_int)
+MXS_TRIPLE1(round, mxs_round_float, mxs_round_double, mxs_same_int)
+MXS_TRIPLE2(add, mxs_add_float, mxs_add_double, mxs_add_int)
+MXS_TRIPLE2(sub, mxs_sub_float, mxs_sub_double, mxs_sub_int)
+MXS_TRIPLE2(mul, mxs_mul_float, mxs_mul_double, mxs_mul_int)
+MXS_TRIPLE2(div, mxs_div_float, mxs_div_double, mxs_div_int)
+MXS_TRIPLE2(mod, mxs_mod_float, mxs_mod_double, mxs_mod_int)
+MXS_PAIR1(exp, expf, exp)
+MXS_PAIR1(expm1, expm1f, expm1)
+MXS_PAIR1(log, logf, log)
+MXS_PAIR1(log2, log2f, log2)
+MXS_PAIR1(log10, log10f, log10)
+MXS_PAIR1(log1p, log1pf, log1p)
+MXS_PAIR1(sqrt, sqrtf, sqrt)
+MXS_PAIR1(cbrt, cbrtf, cbrt)
+MXS_PAIR1(sigmoid, mxs_sigmoid_float, mxs_sigmoid_double)
+MXS_PAIR1(tanh, tanhf, tanh)
+MXS_PAIR1(sinh, sinhf, sinh)
+MXS_PAIR1(cosh, coshf, cosh)
+MXS_PAIR1(sin, sinf, sin)
+MXS_PAIR1(cos, cosf, cos)
+MXS_PAIR1(tan, tanf, tan)
+MXS_PAIR1(asin, asinf, asin)
+MXS_PAIR1(acos, acosf, acos)
+MXS_PAIR1(atan, atanf, atan)
+MXS_PAIR1(asinh, asinhf, asinh)
+MXS_PAIR1(acosh, acoshf, acosh)
+MXS_PAIR1(atanh, atanhf, atanh)
+MXS_PAIR1(erf, erff, erf)
+MXS_PAIR1(erfinv, mxs_erfinv_float, mxs_erfinv_double)
+MXS_PAIR1(gamma, tgammaf, tgamma)
+MXS_PAIR1(lgamma, lgammaf, lgamma)
+MXS_PAIR1(digamma, mxs_digamma_float, mxs_digamma_double)
+MXS_PAIR2(pow, powf, pow)
+MXS_PAIR2(hypot, mxs_hypot_float, hypot)
 
 #else
 
@@ -207,6 +247,10 @@ MXS_FN float mxs_lgamma_float(float a) {
   }
 MXS_GELU_TANH(float, float)
 MXS_GELU_TANH(double, double)
+#if defined(__CUDACC__)
+MXS_PAIR1(gelu_tanh_slope, mxs_gelu_tanh_slope_float, mxs_gelu_tanh_slope_double)
+#else
 #define mxs_gelu_tanh_slope(a) MXS_REAL1(mxs_gelu_tanh_slope_float, mxs_gelu_tanh_slope_double, a)
+#endif
 
 #endif

@@ -239,7 +239,7 @@ static mx_symbol *random_graph(int n_ops) {
       case 1: z = binary("elemwise_mul", x, y), y = NULL; break;
       case 2: z = binary("elemwise_sub", x, y), y = NULL; break;
       case 3: z = unary("tanh", NULL, x); break;
-      case 4: z = unary("Activation", "act_type=sigmoid", x); break;
+      case 4: z = unary("sigmoid", NULL, x); break;
       case 5: z = unary("_mul_scalar", rnd(2) ? "scalar=1" : "scalar=0.5", x); break;
       case 6: z = unary("Reshape", "shape=(6,4)", x), z = unary("transpose", NULL, z); break;
       case 7: z = unary("transpose", "axes=(1,0)", x), z = unary("transpose", "axes=(1,0)", z); break;
@@ -319,7 +319,7 @@ TEST(random_graphs_add) { random_graphs(MX_ADD); }
 
 static mx_symbol *mlp(void) {
   mx_symbol *x = apply("FullyConnected", "fc1", "num_hidden=8", (mx_symbol *[]){var("data")}, 1);
-  x = apply("Activation", "relu1", "act_type=relu", &x, 1);
+  x = apply("relu", "relu1", NULL, &x, 1);
   x = apply("FullyConnected", "fc2", "num_hidden=3", &x, 1);
   return apply("SoftmaxOutput", "sm", NULL, &x, 1);
 }
