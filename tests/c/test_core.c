@@ -477,6 +477,43 @@ TEST(gemm_against_the_definition) {
   CHECK_FAILS(cpu->ops->gemm(cpu, &g, &err), MX_ERR_TYPE, err, "int32");
 }
 
+/* The same bits with any number of threads. */
+TEST(gemm_does_not_depend_on_threads) {
+  const int sizes[][3] = {{100, 128, 784}, {128, 784, 100}, {1, 1000, 3000},
+                          {300, 300, 300}, {64, 64, 5000},  {999, 33, 77}};
+  for (int z = 0; z < 6; z++) {
+    int m = sizes[z][0], n = sizes[z][1], k = sizes[z][2];
+    size_t na = (size_t)(m * k), nb = (size_t)(k * n), nc = (size_t)(m * n);
+    float *x = malloc((na + nb + 2 * nc) * sizeof(float)), *c = x + na + nb;
+    for (size_t i = 0; i < na + nb; i++) x[i] = (float)(i * 2654435761u % 1000) / 999 - 0.5f;
+    for (int tr = 0; tr < 4; tr++) {
+      mx_gemm g = {.trans_a = tr & 1,
+                   .trans_b = tr & 2,
+                   .m = m,
+                   .n = n,
+                   .k = k,
+                   .alpha = 1,
+                   .a = x,
+                   .b = x + na,
+                   .c = c,
+                   .lda = tr & 1 ? m : k,
+                   .ldb = tr & 2 ? k : n,
+                   .ldc = n,
+                   .dtype = MX_FLOAT32};
+      mx_threads_set(1);
+      CHECK_OK(cpu->ops->gemm(cpu, &g, &err), err);
+      g.c = c + nc;
+      for (int threads = 2; threads <= 4; threads++) {
+        mx_threads_set(threads);
+        CHECK_OK(cpu->ops->gemm(cpu, &g, &err), err);
+        CHECK(memcmp(c, c + nc, nc * sizeof(float)) == 0);
+      }
+    }
+    free(x);
+  }
+  mx_threads_set(0);
+}
+
 /* ---- random numbers ---- */
 
 /* Philox 4x32-10 written from the paper, with all four counter words. */
@@ -624,6 +661,7 @@ int main(int argc, char **argv) {
   RUN(devices);
   RUN(build_info);
   RUN(gemm_against_the_definition);
+  RUN(gemm_does_not_depend_on_threads);
   RUN(philox_known_answers);
   RUN(random_sequence);
   RUN(thread_limits);
