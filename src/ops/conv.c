@@ -28,10 +28,8 @@ mx_status mx_conv_check_tuple(const mx_shape *kernel, mx_shape *tuple, int64_t f
 
 mx_status mx_conv_check_layout(int nd, int layout, const char *const *names, mx_error *err) {
   if (layout == MX_LAYOUT_NONE || mx_layout_spatial(layout) == nd) return MX_OK;
-  mx_status st = mx_fail(err, MX_ERR_VALUE, "layout %s has %d spatial dimensions, but kernel has %d.", names[layout],
-                         mx_layout_spatial(layout), nd);
-  mx_error_set(err, argument, "layout");
-  return st;
+  return mx_layer_fail(err, MX_ERR_VALUE, "layout", "layout %s has %d spatial dimensions, but kernel has %d.",
+                       names[layout], mx_layout_spatial(layout), nd);
 }
 
 /* ---- patches ---- */

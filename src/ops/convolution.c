@@ -42,19 +42,15 @@ static const mx_param convolution_v1_table[] = CONVOLUTION_TABLE(layouts_v1);
 static mx_status convolution_check(void *params, mx_error *err) {
   convolution_params *p = params;
   if (p->kernel.ndim < 1 || p->kernel.ndim > 3) {
-    mx_status st = mx_fail(err, MX_ERR_VALUE, "kernel must have 1, 2 or 3 entries.");
-    mx_error_set(err, argument, "kernel");
-    return st;
+    return mx_layer_fail(err, MX_ERR_VALUE, "kernel", "kernel must have 1, 2 or 3 entries.");
   }
   MX_TRY(mx_conv_check_tuple(&p->kernel, &p->stride, 1, "stride", err));
   MX_TRY(mx_conv_check_tuple(&p->kernel, &p->dilate, 1, "dilate", err));
   MX_TRY(mx_conv_check_tuple(&p->kernel, &p->pad, 0, "pad", err));
   MX_TRY(mx_conv_check_layout(p->kernel.ndim, p->layout, layouts, err));
   if (p->num_filter % p->num_group == 0) return MX_OK;
-  mx_status st = mx_fail(err, MX_ERR_VALUE, "num_filter (%lld) must be a multiple of num_group (%lld).",
-                         (long long)p->num_filter, (long long)p->num_group);
-  mx_error_set(err, argument, "num_filter");
-  return st;
+  return mx_layer_fail(err, MX_ERR_VALUE, "num_filter", "num_filter (%lld) must be a multiple of num_group (%lld).",
+                       (long long)p->num_filter, (long long)p->num_group);
 }
 
 static int convolution_count_in(const void *params) { return ((const convolution_params *)params)->no_bias ? 2 : 3; }
@@ -77,10 +73,9 @@ static mx_status convolution_infer(const void *params, mx_shape *in, int n_in, m
   MX_TRY(mx_shape_merge(weight, &want_weight, "weight", err));
   if (data->dim[channel] != MX_DIM_UNKNOWN) {
     if (data->dim[channel] % p->num_group != 0) {
-      mx_status st = mx_fail(err, MX_ERR_SHAPE, "data has %lld channels, which is not a multiple of num_group (%lld).",
-                             (long long)data->dim[channel], (long long)p->num_group);
-      mx_error_set(err, argument, "data");
-      return st;
+      return mx_layer_fail(err, MX_ERR_SHAPE, "data",
+                           "data has %lld channels, which is not a multiple of num_group (%lld).",
+                           (long long)data->dim[channel], (long long)p->num_group);
     }
     MX_TRY(mx_layer_set_dim(weight, channel, data->dim[channel] / p->num_group, "weight", err));
   } else if (weight->dim[channel] != MX_DIM_UNKNOWN && weight->dim[channel] <= INT64_MAX / p->num_group) {
@@ -102,11 +97,9 @@ static mx_status convolution_infer(const void *params, mx_shape *in, int n_in, m
     }
     const int64_t room = data->dim[a] + 2 * p->pad.dim[i] - extent;
     if (room < 0) {
-      mx_status st =
-          mx_fail(err, MX_ERR_SHAPE, "The window covers %lld places, but data has only %lld with its padding.",
-                  (long long)extent, (long long)(data->dim[a] + 2 * p->pad.dim[i]));
-      mx_error_set(err, argument, "data");
-      return st;
+      return mx_layer_fail(err, MX_ERR_SHAPE, "data",
+                           "The window covers %lld places, but data has only %lld with its padding.", (long long)extent,
+                           (long long)(data->dim[a] + 2 * p->pad.dim[i]));
     }
     MX_TRY(mx_layer_set_dim(output, a, room / p->stride.dim[i] + 1, "output", err));
   }

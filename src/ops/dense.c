@@ -36,8 +36,7 @@ static mx_status dense_infer(const void *params, mx_shape *in, int n_in, mx_shap
     MX_TRY(mx_shape_merge(&in[2], &want, "bias", err));
   }
   if (data->ndim == 0) {
-    mx_error_set(err, argument, "data");
-    return mx_fail(err, MX_ERR_SHAPE, "data must have at least one dimension.");
+    return mx_layer_fail(err, MX_ERR_SHAPE, "data", "data must have at least one dimension.");
   }
   if (data->ndim < 0 && !p->flatten && out[0].ndim > 0) {
     data->ndim = out[0].ndim;

@@ -1,6 +1,8 @@
 /* What the layers share: dtype rules, the wiring of backward operators, matrix products and sums over rows. */
 #include "ops/layer.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 mx_status mx_layer_infer_float(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
@@ -27,6 +29,17 @@ mx_status mx_layer_infer_float(const void *params, mx_dtype *in, int n_in, mx_dt
   for (int i = 0; i < n_in; i++) in[i] = found;
   for (int i = 0; i < n_out; i++) out[i] = found;
   return MX_OK;
+}
+
+mx_status mx_layer_fail(mx_error *err, mx_status code, const char *argument, const char *fmt, ...) {
+  char text[sizeof(err->message)];
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(text, sizeof(text), fmt, args);
+  va_end(args);
+  mx_fail(err, code, "%s", text);
+  mx_error_set(err, argument, "%s", argument);
+  return code;
 }
 
 mx_status mx_layer_unify(mx_shape *a, mx_shape *b, const char *what, mx_error *err) {

@@ -8,6 +8,9 @@
 MX_NODISCARD mx_status mx_layer_infer_float(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,
                                             mx_error *err);
 
+/* mx_fail that also says which argument or parameter it was about. */
+mx_status mx_layer_fail(mx_error *err, mx_status code, const char *argument, const char *fmt, ...) MX_PRINTF(4, 5);
+
 /* Merges `shape` into both: for arrays that must agree. */
 MX_NODISCARD mx_status mx_layer_unify(mx_shape *a, mx_shape *b, const char *what, mx_error *err);
 

@@ -46,25 +46,20 @@ static const mx_param pooling_table[] = {
     MX_P_END};
 static const mx_param pooling_v1_table[] = {TABLE_HEAD(types_v1, conventions_v1), MX_P_END};
 
-static mx_status refuse(mx_error *err, const char *argument, const char *message) {
-  mx_status st = mx_fail(err, MX_ERR_VALUE, "%s", message);
-  mx_error_set(err, argument, "%s", argument);
-  return st;
-}
-
 static mx_status pooling_check(void *params, mx_error *err) {
   pooling_params *p = params;
-  if (p->kernel.ndim > 3) return refuse(err, "kernel", "kernel must have 1, 2 or 3 entries.");
+  if (p->kernel.ndim > 3) return mx_layer_fail(err, MX_ERR_VALUE, "kernel", "kernel must have 1, 2 or 3 entries.");
   if (p->kernel.ndim < 1 && !p->global_pool)
-    return refuse(err, "kernel", "kernel must be given unless global_pool is True.");
+    return mx_layer_fail(err, MX_ERR_VALUE, "kernel", "kernel must be given unless global_pool is True.");
   if (p->pool_type == POOL_LP && !p->p_value.given)
-    return refuse(err, "p_value", "p_value must be given with pool_type lp.");
+    return mx_layer_fail(err, MX_ERR_VALUE, "p_value", "p_value must be given with pool_type lp.");
   if (p->global_pool) return MX_OK;
   MX_TRY(mx_conv_check_tuple(&p->kernel, &p->stride, 1, "stride", err));
   MX_TRY(mx_conv_check_tuple(&p->kernel, &p->pad, 0, "pad", err));
   for (int i = 0; p->pooling_convention == POOL_SAME && i < p->pad.ndim; i++)
     if (p->pad.dim[i] != 0)
-      return refuse(err, "pad", "pooling_convention same chooses the padding itself: pad must be 0.");
+      return mx_layer_fail(err, MX_ERR_VALUE, "pad",
+                           "pooling_convention same chooses the padding itself: pad must be 0.");
   return mx_conv_check_layout(p->kernel.ndim, p->layout, layouts, err);
 }
 
@@ -89,9 +84,7 @@ static mx_status pooling_infer(const void *params, mx_shape *in, int n_in, mx_sh
   if (nd == 0 && output->ndim >= 0) nd = output->ndim - 2;
   if (nd == 0 && data->ndim < 0) return MX_OK;
   if (nd < 1 || nd > 3) {
-    mx_status st = mx_fail(err, MX_ERR_SHAPE, "data must have 3, 4 or 5 dimensions: batch, channels and space.");
-    mx_error_set(err, argument, "data");
-    return st;
+    return mx_layer_fail(err, MX_ERR_SHAPE, "data", "data must have 3, 4 or 5 dimensions: batch, channels and space.");
   }
   const bool last = mx_layout_channels_last(p->layout);
   mx_shape want = {.ndim = nd + 2};
@@ -106,10 +99,9 @@ static mx_status pooling_infer(const void *params, mx_shape *in, int n_in, mx_sh
     } else if (data->dim[a] != MX_DIM_UNKNOWN) {
       want.dim[a] = pooled(p, i, data->dim[a]);
       if (want.dim[a] >= 0) continue;
-      mx_status st = mx_fail(err, MX_ERR_SHAPE, "The window has %lld places, but data has only %lld with its padding.",
-                             (long long)p->kernel.dim[i], (long long)(data->dim[a] + 2 * p->pad.dim[i]));
-      mx_error_set(err, argument, "data");
-      return st;
+      return mx_layer_fail(err, MX_ERR_SHAPE, "data",
+                           "The window has %lld places, but data has only %lld with its padding.",
+                           (long long)p->kernel.dim[i], (long long)(data->dim[a] + 2 * p->pad.dim[i]));
     }
   }
   MX_TRY(mx_shape_merge(output, &want, "output", err));

@@ -33,9 +33,7 @@ static mx_status check(softmax_params *p, int sign, bool log_, bool has_length, 
   p->log_ = log_;
   p->has_length = has_length;
   if (!p->temperature.given || p->temperature.value != 0) return MX_OK;
-  mx_status st = mx_fail(err, MX_ERR_VALUE, "temperature must not be 0.");
-  mx_error_set(err, argument, "temperature");
-  return st;
+  return mx_layer_fail(err, MX_ERR_VALUE, "temperature", "temperature must not be 0.");
 }
 static mx_status softmax_check(void *p, mx_error *err) { return check(p, 1, false, true, err); }
 static mx_status softmin_check(void *p, mx_error *err) { return check(p, -1, false, false, err); }
@@ -47,9 +45,8 @@ static int softmax_count_in(const void *params) { return with_length(params) ? 2
 static mx_status softmax_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
   const softmax_params *p = params;
   if (p->use_length == 1 && !p->has_length) {
-    mx_status st = mx_fail(err, MX_ERR_VALUE, "Only softmax has an input for lengths: use_length must be False.");
-    mx_error_set(err, argument, "use_length");
-    return st;
+    return mx_layer_fail(err, MX_ERR_VALUE, "use_length",
+                         "Only softmax has an input for lengths: use_length must be False.");
   }
   MX_TRY(mx_layer_unify(&in[0], &out[0], "data", err));
   if (in[0].ndim < 0) return MX_OK;
@@ -66,9 +63,8 @@ static mx_status softmax_dtype(const void *params, mx_dtype *in, int n_in, mx_dt
   if (n_in > 1) {
     if (in[1] == MX_DTYPE_UNKNOWN) in[1] = MX_INT32;
     if (in[1] != MX_INT32 && in[1] != MX_INT64 && !mx_dtype_is_float(in[1])) {
-      mx_error_set(err, argument, "length");
-      return mx_fail(err, MX_ERR_TYPE, "length must be int32, int64 or floating-point, but is %s.",
-                     mx_dtype_name(in[1]));
+      return mx_layer_fail(err, MX_ERR_TYPE, "length", "length must be int32, int64 or floating-point, but is %s.",
+                           mx_dtype_name(in[1]));
     }
   }
   if (p->dtype == MX_DTYPE_UNKNOWN) return mx_layer_infer_float(params, in, 1, out, 1, err);
@@ -273,9 +269,7 @@ static mx_status activation_infer(const void *params, mx_shape *in, int n_in, mx
   MX_TRY(mx_layer_unify(&in[0], &out[0], "data", err));
   const int least = ((const activation_params *)params)->mode == MODE_CHANNEL ? 2 : 1;
   if (in[0].ndim < 0 || in[0].ndim >= least) return MX_OK;
-  mx_status st = mx_fail(err, MX_ERR_SHAPE, "data must have at least %d dimensions in this mode.", least);
-  mx_error_set(err, argument, "data");
-  return st;
+  return mx_layer_fail(err, MX_ERR_SHAPE, "data", "data must have at least %d dimensions in this mode.", least);
 }
 
 static mx_softmax_view activation_view(const activation_params *p, const mx_shape *s, bool backward) {
