@@ -52,6 +52,12 @@ mx.symbol.bind <- function(symbol, ctx, arg.arrays, aux.arrays, grad.reqs) {
   .Call(ffi_exec_bind, symbol, ctx, arg.arrays, aux.arrays, grad.reqs)
 }
 
+# Binds to the given arrays themselves, so that executors can share them. grad.arrays: a list like arg.arrays, NULL where no
+# gradient is wanted.
+mx.exec.bind.shared <- function(symbol, ctx, arg.arrays, grad.arrays, aux.arrays) {
+  .Call(ffi_exec_bind_shared, symbol, ctx, arg.arrays, grad.arrays, aux.arrays)
+}
+
 #' @rdname mx.simple.bind
 #' @export
 mx.exec.update.arg.arrays <- function(exec, arg.arrays, match.name = FALSE, skip.null = FALSE) {

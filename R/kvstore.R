@@ -50,7 +50,7 @@ mx.kv.internal.sum <- function(arrays) {
   if (length(arrays) == 1L) return(arrays[[1L]])
   on <- ctx(arrays[[1L]])
   arrays <- lapply(arrays, function(a) if (identical(ctx(a), on)) a else mx.nd.copyto(a, on))
-  mx.nd.add.n(args = arrays)
+  mx.nd.add.n(arrays)
 }
 
 #' @rdname mx.kv.create

@@ -165,7 +165,8 @@ mx.metric.logistic_acc <- mx.metric.custom("accuracy", function(label, pred)
 #' log <- mx.metric.logger()
 #' log$train <- c(log$train, 0.7, 0.8)
 #' log
-#' @export
+#' @export mx.metric.logger
+#' @exportClass mx.metric.logger
 mx.metric.logger <- setRefClass(
   "mx.metric.logger", fields = list(train = "numeric", eval = "numeric"),
   methods = list(show = function() {

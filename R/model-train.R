@@ -68,7 +68,7 @@ mx.model.extract.model <- function(symbol, train.execs) {
   aux <- lapply(train.execs, function(e) e$ref.aux.arrays)
   mean.of <- function(name) {
     parts <- lapply(aux, function(a) mx.nd.copyto(a[[name]], mx.cpu()))
-    if (length(parts) == 1L) parts[[1L]] else mx.nd.add.n(args = parts) / length(parts)
+    if (length(parts) == 1L) parts[[1L]] else mx.nd.add.n(parts) / length(parts)
   }
   names.aux <- names(aux[[1L]])
   aux.params <- if (length(names.aux)) lapply(stats::setNames(names.aux, names.aux), mean.of) else list()
@@ -137,8 +137,7 @@ mx.group.internal.bind <- function(net, symbol, shapes, d, is.train) {
     at <- match(net$free, names(args), nomatch = 0L)
     grads[at] <- net$grads[[d]][at > 0L]
   }
-  reqs <- ifelse(vapply(grads, is.null, NA), "null", "write")
-  mx.exec.bind.shared(symbol, on, args, grads, reqs, unname(net$aux[[d]][names(inferred$aux.shapes)]))
+  mx.exec.bind.shared(symbol, on, args, grads, unname(net$aux[[d]][names(inferred$aux.shapes)]))
 }
 
 # ---- loop ----

@@ -83,7 +83,8 @@ mx.model.FeedForward.create <- function(symbol, X, y = NULL, ctx = NULL, begin.r
                                     allow.extra.params)
 
   batch.size <- utils::tail(shapes[[1L]], 1L)
-  if (is.character(optimizer)) optimizer <- mx.opt.create(optimizer, rescale.grad = 1 / batch.size, ...)
+  if (is.character(optimizer)) optimizer <- mx.opt.create(optimizer,
+                                                          rescale.grad = mx.model.internal.rescale(batch.size), ...)
   else if (...length()) mx.stop("value", "Arguments for the optimizer were given, but `optimizer` is an object: ",
                                      mx.util.and(names(list(...))), ".")
   kvstore <- mx.model.create.kvstore(kvstore, params$arg.params, length(devices), verbose = verbose)
@@ -92,6 +93,9 @@ mx.model.FeedForward.create <- function(symbol, X, y = NULL, ctx = NULL, begin.r
                  optimizer, train, eval.data, eval.metric, epoch.end.callback, batch.end.callback, kvstore, fixed.param,
                  verbose, metric_cpu, feed)
 }
+
+# One over the batch size, to six digits: so MXNet passes numbers, and runs can be compared with its own.
+mx.model.internal.rescale <- function(batch.size) signif(1 / batch.size, 6)
 
 #' Initial parameters of a network
 #'

@@ -70,13 +70,8 @@ ctx <- function(nd) .Call(ffi_nd_context, nd)
 # "float32", ...
 mx.nd.dtype <- function(nd) .Call(ffi_nd_dtype, nd)
 
-# Columns begin + 1 to end of the last dimension.
-mx.nd.slice <- function(nd, begin, end) {
-  n <- dim(nd)[length(dim(nd))]
-  if (begin < 0 || end > n || begin >= end)
-    mx.stop("value", "The slice from ", begin, " to ", end, " is not within the ", n, " elements of the last dimension.")
-  mx.nd.slice.axis(nd, axis = 0, begin = begin, end = end)
-}
+# Columns begin + 1 to end of the last dimension, without copying: the result shares its numbers with nd.
+mx.nd.slice <- function(nd, begin, end) .Call(ffi_nd_slice, nd, begin, end)
 
 #' Save and load arrays
 #'

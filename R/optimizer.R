@@ -226,13 +226,18 @@ mx.opt.nag <- function(learning.rate = 0.01, momentum = 0, wd = 0, rescale.grad 
   mx.opt.internal.numbers(lr_scheduler, learning.rate = learning.rate, momentum = momentum, wd = wd,
                           rescale.grad = rescale.grad, clip_gradient = clip_gradient)
   symbol <- function() {
-    v <- lapply(c("weight", "grad", "mom"), mx.symbol.Variable)
-    mx.symbol.nag_mom_update(v[[1L]], v[[2L]], v[[3L]], lr = learning.rate, momentum = momentum, wd = wd,
-                             rescale_grad = rescale.grad, clip_gradient = clip_gradient, name = "w")
+    w <- mx.symbol.Variable("weight")
+    g <- mx.opt.internal.gradient(mx.symbol.Variable("grad"), rescale.grad, clip_gradient, mx.symbol.clip)
+    m <- mx.symbol.Variable("mom") * momentum + g + w * wd
+    mx.symbol.elemwise_sub(w, (m * momentum + g) * learning.rate, name = "w")
   }
-  step <- function(w, g, s, lr)
-    mx.nd.nag.mom.update(w, g, s$mom, lr = lr, momentum = momentum, wd = wd, rescale_grad = rescale.grad,
-                         clip_gradient = clip_gradient, out = w)
+  # nag_mom_update has the weight decay in both terms; here it is in the momentum only.
+  step <- function(w, g, s, lr) {
+    g <- mx.opt.internal.gradient(g, rescale.grad, clip_gradient, mx.nd.clip)
+    m <- s$mom * momentum + g
+    mx.util.assign(s$mom, if (wd != 0) m + w * wd else m)
+    mx.nd.elemwise.sub(w, (s$mom * momentum + g) * lr, out = w)
+  }
   mx.opt.internal.build("mom", symbol, step, lr = learning.rate, lr_scheduler = lr_scheduler)
 }
 

@@ -94,7 +94,7 @@ RULE(signum, {
   }
 })
 RULE(adam, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
+  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = 1 - b1, c2 = 1 - b2;
   const A epsilon = (A)h->p->epsilon;
   EACH {
     A d = rescale * g[i] + wd * w[i];
@@ -107,7 +107,7 @@ RULE(adam, {
 })
 /* Decoupled weight decay: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019. */
 RULE(adamw, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
+  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = 1 - b1, c2 = 1 - b2;
   const A epsilon = (A)h->p->epsilon, eta = (A)h->eta;
   EACH {
     A d = GRADIENT, m = b1 * s0[i] + c1 * d, v = b2 * s1[i] + c2 * d * d;
@@ -146,7 +146,7 @@ RULE(rmsprop_centered, {
 })
 /* Zheng and Kwok, "Follow the moving leader in deep learning", 2017. States: d, v, z. */
 RULE(ftml, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
+  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = 1 - b1, c2 = 1 - b2;
   const A epsilon = (A)h->p->epsilon, scale = (A)(h->correct1 / h->lr), inverse2 = (A)(1 / h->correct2);
   EACH {
     A d = rescale * g[i] + wd * w[i];
@@ -174,7 +174,7 @@ RULE(ftrl, {
 /* You and others, "Large batch optimization for deep learning: training BERT in 76 minutes", 2020. The update of lamb
  * before the trust ratio; out is the update. */
 RULE(lamb_direction, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
+  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = 1 - b1, c2 = 1 - b2;
   const A epsilon = (A)h->p->epsilon, i1 = (A)(1 / h->correct1), i2 = (A)(1 / h->correct2);
   EACH {
     A d = GRADIENT, m = b1 * s0[i] + c1 * d, v = b2 * s1[i] + c2 * d * d;
@@ -189,7 +189,7 @@ RULE(lamb_step, {
 })
 /* The whole of lamb takes two passes: states and norms, then the step, for which the direction is computed again. */
 RULE(lamb_measure, {
-  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = (A)(1 - h->p->beta1), c2 = (A)(1 - h->p->beta2);
+  const A b1 = (A)h->p->beta1, b2 = (A)h->p->beta2, c1 = 1 - b1, c2 = 1 - b2;
   const A epsilon = (A)h->p->epsilon, i1 = (A)(1 / h->correct1), i2 = (A)(1 / h->correct2);
   double weight = 0, update = 0;
   _Pragma("omp simd reduction(+ : weight, update)") for (int64_t i = 0; i < n; i++) {

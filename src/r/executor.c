@@ -184,6 +184,39 @@ SEXP ffi_exec_bind(SEXP symbol, SEXP ctx, SEXP args, SEXP aux, SEXP reqs) {
   return out;
 }
 
+/* Binds to the given arrays themselves, which other executors may share; NULL gradients are not asked for. */
+SEXP ffi_exec_bind_shared(SEXP symbol, SEXP ctx, SEXP args, SEXP grads, SEXP aux) {
+  const mx_symbol *s = mxr_symbol(symbol, "symbol");
+  mx_device *device;
+  mx_error err;
+  MXR_CHECK(mxr_device(ctx, &device, &err), err);
+  int n_args = LENGTH(PROTECT(ffi_symbol_arguments(symbol))), n_aux = LENGTH(PROTECT(ffi_symbol_auxiliaries(symbol)));
+  UNPROTECT(2);
+  if (TYPEOF(args) != VECSXP || TYPEOF(grads) != VECSXP || XLENGTH(args) != n_args || XLENGTH(grads) != n_args)
+    mxr_stop(MX_ERR_VALUE, "The symbol has %d arguments: lists of as many arrays and gradients are needed.", n_args);
+  mx_array **arg_array = arrays_from_r(args, "args"), **aux_array = arrays_from_r(aux, "aux");
+  if (Rf_xlength(aux) != n_aux) mxr_stop(MX_ERR_VALUE, "The symbol has %d auxiliary states.", n_aux);
+  for (int i = 0; i < n_args; i++)
+    if (VECTOR_ELT(grads, i) != R_NilValue) (void)mxr_ndarray(VECTOR_ELT(grads, i), "grads");
+  SEXP ptr = PROTECT(mxr_pointer_new(MXR_EXECUTOR));
+  mxr_exec *e = exec_new(n_args, n_aux);
+  if (!e) MXR_CHECK(mx_fail_memory(&err, sizeof(*e)), err);
+  mxr_pointer_set(ptr, MXR_EXECUTOR, e); /* owned from here on, whatever happens */
+  e->device = device;
+  for (int i = 0; i < n_args; i++) {
+    SEXP g = VECTOR_ELT(grads, i);
+    e->args[i] = mx_array_retain(arg_array[i]);
+    e->reqs[i] = g == R_NilValue ? MX_NULL : MX_WRITE;
+    if (g != R_NilValue) e->grads[i] = mx_array_retain(mxr_ndarray(g, "grads"));
+  }
+  for (int i = 0; i < n_aux; i++) e->aux[i] = mx_array_retain(aux_array[i]);
+  MXR_CHECK(exec_finish(e, s, &err), err);
+  mxr_collect_if_needed();
+  SEXP out = mxr_wrap(ptr, MXR_EXECUTOR);
+  UNPROTECT(1);
+  return out;
+}
+
 /* ---- the arrays in use ---- */
 
 typedef enum part { ARGS, GRADS, AUX, OUTPUTS } part;

@@ -12,6 +12,7 @@ SEXP ffi_context_default(SEXP kind, SEXP id);
 /* executor.c */
 SEXP ffi_exec_simple_bind(SEXP symbol, SEXP ctx, SEXP reqs, SEXP shapes);
 SEXP ffi_exec_bind(SEXP symbol, SEXP ctx, SEXP args, SEXP aux, SEXP reqs);
+SEXP ffi_exec_bind_shared(SEXP symbol, SEXP ctx, SEXP args, SEXP grads, SEXP aux);
 SEXP ffi_exec_arrays(SEXP exec, SEXP which);
 SEXP ffi_exec_update(SEXP exec, SEXP which, SEXP arrays, SEXP match_name, SEXP skip_null);
 SEXP ffi_exec_forward(SEXP exec, SEXP is_train);
@@ -39,6 +40,7 @@ SEXP ffi_nd_head(SEXP nd, SEXP count);
 SEXP ffi_nd_copyto(SEXP nd, SEXP ctx);
 SEXP ffi_nd_write(SEXP to, SEXP from);
 SEXP ffi_nd_reshape(SEXP nd, SEXP dim);
+SEXP ffi_nd_slice(SEXP nd, SEXP begin, SEXP end);
 SEXP ffi_nd_subset(SEXP nd, SEXP index, SEXP drop);
 SEXP ffi_nd_assign(SEXP nd, SEXP index, SEXP value);
 SEXP ffi_nd_save(SEXP list, SEXP path);

@@ -247,6 +247,25 @@ SEXP ffi_nd_reshape(SEXP nd, SEXP dim) {
   return copy_as(a, &shape, mx_array_device(a));
 }
 
+/* Elements begin to end - 1 of the last dimension, which is the first native one: a view of the same storage. */
+SEXP ffi_nd_slice(SEXP nd, SEXP begin, SEXP end) {
+  mx_array *a = mxr_ndarray(nd, "nd"), *view = NULL;
+  double from = Rf_asReal(begin), to = Rf_asReal(end);
+  mx_shape shape = a->shape;
+  mx_error err;
+  if (shape.ndim < 1) mxr_stop(MX_ERR_SHAPE, "An array without dimensions has no slices.");
+  if (!(from >= 0 && from < to && to <= (double)shape.dim[0]))
+    mxr_stop(MX_ERR_VALUE, "The slice from %g to %g is not within the %lld elements of the last dimension.", from, to,
+             (long long)shape.dim[0]);
+  int64_t rows = shape.dim[0];
+  shape.dim[0] = (int64_t)to - (int64_t)from;
+  SEXP out = PROTECT(mxr_pointer_new(MXR_NDARRAY));
+  MXR_CHECK(mx_array_view(a, mx_array_size(a) / rows * (int64_t)from, &shape, &view, &err), err);
+  mxr_pointer_set(out, MXR_NDARRAY, view);
+  UNPROTECT(1);
+  return out;
+}
+
 /* ---- indexing: a box of index vectors, R order, one per dimension ---- */
 
 typedef struct box {

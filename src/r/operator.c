@@ -194,7 +194,7 @@ SEXP ffi_nd_operator(SEXP name, SEXP args, SEXP out) {
   if (op->num_args) {
     snprintf(count, sizeof(count), "%d", n);
     if (!mx_dict_get(&attrs.dict, op->num_args)) mxr_attrs_set(&attrs, op->num_args, count);
-  } else if (slots_taken != op->n_in || op->count_in) {
+  } else if (op->in_names ? slots_taken != op->n_in || op->count_in : !op->count_in && slots_taken != op->n_in) {
     check_names(f, args, &attrs.dict);
   }
   mx_device *device = NULL;
