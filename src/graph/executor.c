@@ -378,8 +378,8 @@ const mx_symbol *mx_executor_symbol(const mx_executor *e) { return e->symbol; }
 
 bool mx_executor_draws(const mx_executor *e) {
   for (int i = 0; i < e->forward->n_nodes; i++) {
-    const mx_op *op = e->forward->nodes[i]->op;
-    if (op && op->flags & MX_OP_RANDOM) return true;
+    const mx_node *n = e->forward->nodes[i];
+    if (n->op && mx_op_draws(n->op, n->params)) return true;
   }
   return false;
 }

@@ -94,7 +94,9 @@ static bool join_transposes(const simplifier *s, const mx_node *n, mx_entry in, 
 
 /* ---- common subexpressions ---- */
 
-static bool mergeable(const mx_node *n) { return !(n->op->flags & MX_OP_RANDOM) && !n->op->mutates && !n->op->aux && !n->op->is_aux; }
+static bool mergeable(const mx_node *n) {
+  return !mx_op_draws(n->op, n->params) && !n->op->mutates && !n->op->aux && !n->op->is_aux;
+}
 
 static unsigned hash(const mx_op *op, const mx_dict *attrs, const mx_entry *in, int n_in) {
   uint64_t h = (uint64_t)(uintptr_t)op * 0x9E3779B97F4A7C15u;

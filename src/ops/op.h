@@ -139,6 +139,7 @@ struct mx_op {
 
   const mx_alias *aliases_mem; /* NULL: none */
   uint32_t flags;
+  bool (*draws)(const void *params); /* MX_OP_RANDOM: whether with these parameters; NULL: always */
 
   /* Called once when shapes, dtypes and requests are known (data pointers are not): may set c->state and
    * c->workspace_bytes. It may run again for other shapes; `release` frees a state. */
@@ -165,6 +166,7 @@ int mx_op_count_in(const mx_op *op, const void *params);
 int mx_op_count_out(const mx_op *op, const void *params);
 int mx_op_count_visible(const mx_op *op, const void *params);
 bool mx_op_is_aux(const mx_op *op, const void *params, int i);
+bool mx_op_draws(const mx_op *op, const void *params); /* random numbers */
 void mx_op_in_name(const mx_op *op, const void *params, int i, char *buf, size_t size);
 void mx_op_out_name(const mx_op *op, const void *params, int i, char *buf, size_t size);
 /* Parses attributes into a new params block (NULL stays NULL when op has no parameters). Free with mx_op_params_free. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/elementwise.h"
+#include "ops/layer.h"
 
 /* ---- axes ---- */
 
@@ -97,8 +98,9 @@ static void spread_strides(mx_operand *o, const mx_shape *shape, const bool redu
   }
 }
 
-/* out = row(gradient of the result, element, result), as many of them as the row has; mean has the count instead. */
-static mx_status spread(const mx_call *c, int row_index) {
+/* out = row(inputs): input `element` has the shape of what was reduced, the others are results. A row with one operand more
+ * than there are inputs gets the number of elements. */
+static mx_status spread(const mx_call *c, int row_index, int element) {
   const spread_params *p = c->params;
   const mx_row *row = &mx_rows[row_index];
   bool reduced[MX_MAX_NDIM] = {false};
@@ -107,35 +109,40 @@ static mx_status spread(const mx_call *c, int row_index) {
     reduced[p->axis.dim[i]] = true;
     count *= (double)p->shape.dim[p->axis.dim[i]];
   }
-  mx_operand operand[3];
+  mx_operand operand[MX_MAX_OPERANDS];
   memset(operand, 0, sizeof(operand));
   for (int k = 0; k < c->n_in; k++) {
     operand[k].data = c->in[k].data;
     operand[k].dtype = c->in[k].dtype;
-    if (k == 1)
+    if (k == element)
       mx_operand_strides(&operand[k], &p->shape, &p->shape, 0);
     else
       spread_strides(&operand[k], &p->shape, reduced);
   }
-  if (row_index == MX_ROW_div) operand[1].value = count;
+  if (row->arity > c->n_in) operand[c->n_in].value = count;
   if (c->req[0] != MX_NULL)
     mx_row_apply(row, operand, &p->shape, c->out[0].data, c->out[0].dtype, c->req[0] == MX_ADD);
   return MX_OK;
 }
 
-/* Appends `backward` with (gradient, data, result), the first n_in of them. */
-static mx_status spread_gradient(mx_grad *g, const char *backward, int n_in, const bool reduced[MX_MAX_NDIM],
-                                 mx_error *err) {
-  if (!g->wanted[0] || !g->out_grad[0].node || g->in_dtype[0] != g->out_dtype[0]) return MX_OK;
+static mx_status spread_call(mx_grad *g, const char *backward, const mx_entry *in, int n_in,
+                             const bool reduced[MX_MAX_NDIM], mx_error *err) {
   char shape[MX_SHAPE_TEXT], axis[MX_SHAPE_TEXT];
   mx_shape axes = {.ndim = 0};
   for (int d = 0; d < g->in_shape[0].ndim; d++)
     if (reduced[d]) axes.dim[axes.ndim++] = d;
   mx_shape_text(&g->in_shape[0], shape);
   mx_shape_text(&axes, axis);
-  const mx_entry in[] = {g->out_grad[0], g->in[0], g->out[0]};
   return mx_grad_call(g, backward, (const char *const[]){"shape", shape, "axis", axis, NULL}, in, n_in, &g->in_grad[0],
                       err);
+}
+
+/* Appends `backward` with (gradient, data, result), the first n_in of them. */
+static mx_status spread_gradient(mx_grad *g, const char *backward, int n_in, const bool reduced[MX_MAX_NDIM],
+                                 mx_error *err) {
+  if (!g->wanted[0] || !g->out_grad[0].node || g->in_dtype[0] != g->out_dtype[0]) return MX_OK;
+  const mx_entry in[] = {g->out_grad[0], g->in[0], g->out[0]};
+  return spread_call(g, backward, in, n_in, reduced, err);
 }
 
 static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_error *err) {
@@ -149,6 +156,7 @@ static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_
 
 /* X(name, aliases, row of the gradient, its inputs, doc) */
 #define REDUCTIONS(X)                                                                                               \
+  X(_square_sum, (), square_sum_slope, 2, "Sum of squares over axes.")                                              \
   X(max, ("max_axis"), extreme_slope, 3,                                                                            \
     "Largest element over axes; NaN when there is one. In backward all elements that are equal to it get the "      \
     "gradient.")                                                                                                    \
@@ -175,7 +183,7 @@ static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_
   static mx_status name##_gradient(mx_grad *g, mx_error *err) {                        \
     return reduce_gradient(g, "_backward_" #name, inputs, err);                        \
   }                                                                                    \
-  static mx_status name##_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_##row); }
+  static mx_status name##_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_##row, 1); }
 REDUCTIONS(FUNCTIONS)
 
 /* ---- norm ---- */
@@ -248,8 +256,87 @@ static mx_status norm_gradient(mx_grad *g, mx_error *err) {
   return p->ord == 1 ? spread_gradient(g, "_backward_norm1", 2, reduced, err)
                      : spread_gradient(g, "_backward_norm2", 3, reduced, err);
 }
-static mx_status norm1_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm1_slope); }
-static mx_status norm2_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm2_slope); }
+static mx_status norm1_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm1_slope, 1); }
+static mx_status norm2_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm2_slope, 1); }
+
+/* ---- moments ---- */
+
+typedef struct moments_params {
+  mx_shape axes;
+  bool keepdims;
+} moments_params;
+
+static const mx_param moments_table[] = {
+    MX_P_TUPLE(moments_params, axes, "None", MX_ANY,
+               "Axes to reduce over; negative ones count from the end. None or an empty tuple: all."),
+    MX_P_BOOL(moments_params, keepdims, "False", "Whether reduced axes stay as dimensions of 1."), MX_P_END};
+
+static mx_status moments_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  const moments_params *p = params;
+  const reduce_params q = {.axis = p->axes, .keepdims = p->keepdims};
+  MX_TRY(reduce_infer(&q, in, n_in, &out[0], 1, err));
+  MX_TRY(reduce_infer(&q, in, n_in, &out[1], 1, err));
+  return MX_OK;
+}
+
+static mx_reduce moments_of(const mx_call *c, int row) {
+  const moments_params *p = c->params;
+  mx_reduce r = {.row = row, .shape = c->in[0].shape, .in_dtype = c->in[0].dtype, .out_dtype = c->out[0].dtype};
+  mx_error ignored;
+  if (mx_reduce_axes(&p->axes, false, r.shape.ndim, r.reduced, &ignored) != MX_OK) r.row = 0;
+  return r;
+}
+
+/* The workspace holds the means in double, then that of the reductions. */
+static size_t mean_bytes(const mx_call *c) {
+  return ((size_t)mx_shape_size(&c->out[0].shape) * sizeof(double) + 63) / 64 * 64;
+}
+
+static mx_status moments_prepare(mx_call *c, mx_error *err) {
+  mx_reduce r = moments_of(c, MX_REDUCE_mean);
+  c->workspace_bytes = mean_bytes(c) + mx_reduce_workspace(&r);
+  return MX_OK;
+}
+
+static mx_status moments_kernel(const mx_call *c, mx_error *err) {
+  mx_reduce mean = moments_of(c, MX_REDUCE_mean), variance = moments_of(c, MX_REDUCE_variance);
+  double *means = c->workspace;
+  char *rest = (char *)c->workspace + mean_bytes(c);
+  mean.out_dtype = MX_FLOAT64;
+  mx_reduce_run(&mean, c->in[0].data, means, false, NULL, rest);
+  if (c->req[1] != MX_NULL)
+    mx_reduce_run(&variance, c->in[0].data, c->out[1].data, c->req[1] == MX_ADD, means, rest);
+  if (c->req[0] != MX_NULL) {
+    mx_operand o = {.data = means, .dtype = MX_FLOAT64};
+    mx_operand_strides(&o, &c->out[0].shape, &c->out[0].shape, 0);
+    mx_row_apply(&mx_rows[MX_ROW_copy], &o, &c->out[0].shape, c->out[0].data, c->out[0].dtype, c->req[0] == MX_ADD);
+  }
+  return MX_OK;
+}
+
+static mx_status scaled(mx_grad *g, mx_entry in, double factor, mx_entry *out, mx_error *err) {
+  char text[32];
+  snprintf(text, sizeof(text), "%.17g", factor);
+  return mx_grad_call(g, "_mul_scalar", (const char *const[]){"scalar", text, NULL}, &in, 1, out, err);
+}
+
+/* d mean = 1 / n, d variance = 2 (x - mean) / n. */
+static mx_status moments_gradient(mx_grad *g, mx_error *err) {
+  const moments_params *p = g->params;
+  bool reduced[MX_MAX_NDIM];
+  MX_TRY(mx_reduce_axes(&p->axes, false, g->in_shape[0].ndim, reduced, err));
+  double n = 1;
+  for (int d = 0; d < g->in_shape[0].ndim; d++)
+    if (reduced[d]) n *= (double)g->in_shape[0].dim[d];
+  mx_entry in[4] = {MX_NO_ENTRY, MX_NO_ENTRY, g->in[0], g->out[0]};
+  for (int i = 0; i < 2; i++) {
+    MX_TRY(mx_grad_head(g, i, &in[i], err));
+    MX_TRY(scaled(g, in[i], (i + 1) / n, &in[i], err));
+  }
+  return spread_call(g, "_backward_moments", in, 4, reduced, err);
+}
+
+static mx_status moments_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_moments_slope, 2); }
 
 /* ---- _reduce_to: undoes a broadcast ---- */
 
@@ -332,6 +419,21 @@ const mx_op mx_ops_reduce[] = {
      .kernel = norm_kernel},
     {.name = "_backward_norm1", SPREAD_RECORD(2, norm1_backward)},
     {.name = "_backward_norm2", SPREAD_RECORD(3, norm2_backward)},
+    {.name = "moments",
+     .family = FAMILY,
+     .doc = "Mean and variance over axes; the variance is the mean of (data - mean)^2.",
+     .in_doc = MX_STRINGS("Any shape."),
+     .params = moments_table,
+     .params_size = sizeof(moments_params),
+     .n_in = 1,
+     .n_out = 2,
+     .infer_shape = moments_infer,
+     .infer_dtype = mx_layer_infer_float,
+     .gradient = moments_gradient,
+     .flags = MX_OP_ADDS,
+     .prepare = moments_prepare,
+     .kernel = moments_kernel},
+    {.name = "_backward_moments", SPREAD_RECORD(4, moments_backward)},
     {.name = "_reduce_to",
      .family = FAMILY,
      .doc = "Sum over the dimensions that a broadcast from `shape` has repeated.",

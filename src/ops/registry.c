@@ -91,6 +91,10 @@ bool mx_op_is_aux(const mx_op *op, const void *params, int i) {
   return i < 32 && (op->aux >> i & 1);
 }
 
+bool mx_op_draws(const mx_op *op, const void *params) {
+  return (op->flags & MX_OP_RANDOM) && (!op->draws || op->draws(params));
+}
+
 void mx_op_in_name(const mx_op *op, const void *params, int i, char *buf, size_t size) {
   if (op->in_name)
     op->in_name(params, i, buf, size);

@@ -115,6 +115,7 @@ static void repeat_singles(mx_block self, size_t size, int arity, void *out, con
 #define TERNARY_ROW(name, ints, e, da, db, dc, doc)                                                  \
   BLOCKS_##ints(name, e, a, b, c) DERIVE(name##_da, MX_PARSE_##da) DERIVE(name##_db, MX_PARSE_##db) \
       DERIVE(name##_dc, MX_PARSE_##dc)
+#define QUATERNARY_ROW(name, ints, e, doc) BLOCKS_##ints(name, e, a, b, c, d)
 #include "ops/scalar.def"
 
 /* ---- the table ---- */
@@ -164,5 +165,6 @@ const mx_row mx_rows[MX_ROW_COUNT] = {
   DERIVE(name##_da, MX_PARSE_##da)                                                                                \
   DERIVE(name##_db, MX_PARSE_##db)                                                                                \
   DERIVE(name##_dc, MX_PARSE_##dc)
+#define QUATERNARY_ROW(name, ints, e, doc) ENTRY(name, ints, 4, ORDERED, "(a, b, c, d)", #e)
 #include "ops/scalar.def"
 };

@@ -53,6 +53,7 @@ enum {
 #define TERNARY_ROW(name, ints, e, da, db, dc, doc)                                            \
   MX_ROW_##name, MX_DERIVED(name##_da, MX_PARSE_##da) MX_DERIVED(name##_db, MX_PARSE_##db) \
                      MX_DERIVED(name##_dc, MX_PARSE_##dc)
+#define QUATERNARY_ROW(name, ...) MX_ROW_##name,
 #include "ops/scalar.def"
   MX_ROW_COUNT
 };

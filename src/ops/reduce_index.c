@@ -1,0 +1,591 @@
+/* Reductions that look for a place, and those that count: argmax, argmin, argmax_channel, _histogram, all_finite,
+ * multi_all_finite, multi_sum_sq, cumsum. */
+#pragma GCC optimize("no-trapping-math")
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ops/manipulate.h"
+#include "ops/reduce.h"
+#include "ops/scalar.h"
+
+#define FAMILY "Reduction"
+
+/* An array seen as (outer, length, inner) around one axis; a missing axis is all of it. */
+typedef struct around {
+  int64_t outer, length, inner;
+} around;
+
+static around around_axis(const mx_shape *s, int axis) {
+  if (axis < 0) return (around){1, mx_shape_size(s), 1};
+  return (around){mx_shape_prod(s, 0, axis), s->dim[axis], mx_shape_prod(s, axis + 1, s->ndim)};
+}
+
+/* ---- argmax, argmin ---- */
+
+typedef struct arg_params {
+  mx_opt_int axis;
+  bool keepdims;
+} arg_params;
+
+static const mx_param arg_table[] = {
+    MX_P_OPT_INT(arg_params, axis, "None", MX_ANY, "Axis to search; negative ones count from the end. None: all elements."),
+    MX_P_BOOL(arg_params, keepdims, "False", "Whether reduced axes stay as dimensions of 1."), MX_P_END};
+
+static mx_status arg_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  const arg_params *p = params;
+  if (in[0].ndim < 0) return MX_OK;
+  bool reduced[MX_MAX_NDIM];
+  mx_shape axis = {.ndim = 0};
+  if (p->axis.given) axis = mx_shape_of(p->axis.value);
+  MX_TRY(mx_reduce_axes(&axis, false, in[0].ndim, reduced, err));
+  mx_shape s = mx_reduce_shape(&in[0], reduced, p->keepdims);
+  return mx_shape_merge(&out[0], &s, "output", err);
+}
+
+enum { LANES = 16 };
+
+/* The first of equal elements wins, and the first NaN over everything.
+ * NAME_row: best[j] and where[j] of neighbouring columns, with one more row, number i.
+ * NAME_run: the same for one contiguous run, whose first element has number `first`. */
+#define SEARCH(name, T, BETTER)                                                                          \
+  MX_CLONES static void name##_row_##T(void *best_, int64_t *where, const void *row_, int64_t i, int64_t width) { \
+    T *best = best_;                                                                                     \
+    const T *row = row_;                                                                                 \
+    _Pragma("omp simd") for (int64_t j = 0; j < width; j++) {                                            \
+      T a = row[j], b = best[j];                                                                         \
+      int better = (a BETTER b) | ((a != a) & (b == b));                                                 \
+      best[j] = better ? a : b;                                                                          \
+      where[j] = better ? i : where[j];                                                                  \
+    }                                                                                                    \
+  }                                                                                                      \
+  MX_CLONES static void name##_run_##T(void *best_, int64_t *where, const void *x_, int64_t first, int64_t n) { \
+    const T *x = x_;                                                                                     \
+    T best = *(T *)best_, lane[LANES];                                                                   \
+    int64_t at[LANES], i = 0;                                                                            \
+    if (n >= 4 * LANES) {                                                                                \
+      for (int j = 0; j < LANES; j++) lane[j] = x[j], at[j] = j;                                         \
+      for (i = LANES; i + LANES <= n; i += LANES) {                                                      \
+        _Pragma("omp simd") for (int j = 0; j < LANES; j++) {                                            \
+          T a = x[i + j], b = lane[j];                                                                   \
+          int better = (a BETTER b) | ((a != a) & (b == b));                                             \
+          lane[j] = better ? a : b;                                                                      \
+          at[j] = better ? i + j : at[j];                                                                \
+        }                                                                                                \
+      }                                                                                                  \
+      T top = lane[0];                                                                                   \
+      int64_t place = at[0];                                                                             \
+      for (int j = 1; j < LANES; j++) {                                                                  \
+        T a = lane[j];                                                                                   \
+        int same = a == top || (a != a && top != top);                                                   \
+        if (a BETTER top || (a != a && top == top) || (same && at[j] < place)) top = a, place = at[j];   \
+      }                                                                                                  \
+      if (top BETTER best || (top != top && best == best)) best = top, *where = first + place;           \
+    }                                                                                                    \
+    for (; i < n; i++)                                                                                   \
+      if (x[i] BETTER best || (x[i] != x[i] && best == best)) best = x[i], *where = first + i;           \
+    *(T *)best_ = best;                                                                                  \
+  }
+SEARCH(largest, float, >)
+SEARCH(largest, double, >)
+SEARCH(largest, int64_t, >)
+SEARCH(smallest, float, <)
+SEARCH(smallest, double, <)
+SEARCH(smallest, int64_t, <)
+
+typedef struct search {
+  void (*row)(void *best, int64_t *where, const void *row, int64_t i, int64_t width);
+  void (*run)(void *best, int64_t *where, const void *x, int64_t first, int64_t n);
+} search;
+#define FUNCTIONS(name) \
+  { {name##_row_float, name##_run_float}, {name##_row_double, name##_run_double}, {name##_row_int64_t, name##_run_int64_t} }
+static const search searches[2][MX_KINDS] = {FUNCTIONS(largest), FUNCTIONS(smallest)};
+
+static mx_kind kind_of(mx_dtype t) {
+  return t == MX_FLOAT64 ? MX_KIND_DOUBLE : mx_dtype_is_float(t) ? MX_KIND_FLOAT : MX_KIND_INT;
+}
+
+/* n elements of x in their kind: where they are, or converted into `block`. */
+static const void *in_kind(const mx_tensor *x, int64_t at, int64_t n, mx_kind kind, void *block) {
+  const char *data = (const char *)x->data + (size_t)at * mx_dtype_size(x->dtype);
+  if (x->dtype == MX_FLOAT32 || x->dtype == MX_FLOAT64 || x->dtype == MX_INT64) return data;
+  mx_block_load(block, kind, data, x->dtype, 1, false, n);
+  return block;
+}
+
+/* Writes places as numbers of the output's dtype. */
+static void store_places(const mx_call *c, int64_t first, const int64_t *where, int64_t n) {
+  _Alignas(64) char block[MX_ROW_BLOCK * 8];
+  const mx_tensor *out = &c->out[0];
+  mx_kind kind = kind_of(out->dtype);
+  mx_block_load(block, kind, where, MX_INT64, 1, false, n);
+  mx_block_store((char *)out->data + (size_t)first * mx_dtype_size(out->dtype), out->dtype, block, kind,
+                 c->req[0] == MX_ADD, n);
+}
+
+static mx_status arg_search(const mx_call *c, int which, int axis) {
+  const mx_tensor *x = &c->in[0];
+  if (c->req[0] == MX_NULL) return MX_OK;
+  around a = around_axis(&x->shape, axis);
+  if (a.length == 0) { /* nothing to find: place 0 */
+    static const int64_t zeros[MX_ROW_BLOCK];
+    for (int64_t i = 0, n = a.outer * a.inner; i < n; i += MX_ROW_BLOCK)
+      store_places(c, i, zeros, n - i < MX_ROW_BLOCK ? n - i : MX_ROW_BLOCK);
+    return MX_OK;
+  }
+  mx_kind kind = kind_of(x->dtype);
+  const search *f = &searches[which][kind];
+  const size_t size = kind == MX_KIND_FLOAT ? sizeof(float) : sizeof(double);
+  int64_t strips = (a.inner + MX_ROW_BLOCK - 1) / MX_ROW_BLOCK;
+#pragma omp parallel for num_threads(mx_threads_for(a.outer *a.length *a.inner, MX_GRAIN))
+  for (int64_t u = 0; u < a.outer * strips; u++) {
+    _Alignas(64) char best[MX_ROW_BLOCK * 8], block[MX_ROW_BLOCK * 8];
+    int64_t where[MX_ROW_BLOCK];
+    int64_t o = u / strips, col = u % strips * MX_ROW_BLOCK;
+    int64_t width = a.inner - col < MX_ROW_BLOCK ? a.inner - col : MX_ROW_BLOCK, base = o * a.length * a.inner + col;
+    memcpy(best, in_kind(x, base, width, kind, block), (size_t)width * size);
+    memset(where, 0, (size_t)width * sizeof(*where));
+    if (a.inner == 1) {
+      for (int64_t i = 0; i < a.length; i += MX_ROW_BLOCK) {
+        int64_t n = a.length - i < MX_ROW_BLOCK ? a.length - i : MX_ROW_BLOCK;
+        f->run(best, where, in_kind(x, base + i, n, kind, block), i, n);
+      }
+    } else {
+      for (int64_t i = 1; i < a.length; i++)
+        f->row(best, where, in_kind(x, base + i * a.inner, width, kind, block), i, width);
+    }
+    store_places(c, o * a.inner + col, where, width);
+  }
+  return MX_OK;
+}
+
+static mx_status arg_kernel(const mx_call *c, int which, mx_error *err) {
+  const arg_params *p = c->params;
+  int axis = -1;
+  if (p->axis.given) MX_TRY(mx_axis_resolve(p->axis.value, c->in[0].shape.ndim, &axis, err));
+  return arg_search(c, which, axis);
+}
+static mx_status argmax_kernel(const mx_call *c, mx_error *err) { return arg_kernel(c, 0, err); }
+static mx_status argmin_kernel(const mx_call *c, mx_error *err) { return arg_kernel(c, 1, err); }
+
+static mx_status channel_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  const arg_params p = {.axis = {true, -1}};
+  return arg_infer(&p, in, n_in, out, n_out, err);
+}
+static mx_status channel_kernel(const mx_call *c, mx_error *err) {
+  return arg_search(c, 0, c->in[0].shape.ndim - 1);
+}
+
+/* ---- cumsum ---- */
+
+typedef struct cumsum_params {
+  mx_opt_int axis;
+  mx_dtype dtype;
+} cumsum_params;
+
+static const mx_param cumsum_table[] = {
+    MX_P_OPT_INT(cumsum_params, axis, "None", MX_ANY,
+                 "Axis along which to add; negative ones count from the end. None: all elements in their order, as a "
+                 "vector."),
+    MX_P_DTYPE(cumsum_params, dtype, "None", MX_STRINGS("None", "float16", "float32", "float64", "int32", "int64", "int8"),
+               "dtype of the result; None: that of a."),
+    MX_P_END};
+
+static mx_status cumsum_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  const cumsum_params *p = params;
+  int axis;
+  if (p->axis.given) {
+    MX_TRY(mx_shape_unify(&in[0], &out[0], "output", err));
+    return in[0].ndim < 0 ? MX_OK : mx_axis_resolve(p->axis.value, in[0].ndim, &axis, err);
+  }
+  if (!mx_shape_known(&in[0])) return MX_OK;
+  mx_shape flat = mx_shape_of(mx_shape_size(&in[0]));
+  return mx_shape_merge(&out[0], &flat, "output", err);
+}
+
+static mx_status cumsum_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
+  mx_dtype t = ((const cumsum_params *)params)->dtype;
+  if (t == MX_DTYPE_UNKNOWN) return mx_dtype_unify(&in[0], &out[0], "output", err);
+  return mx_dtype_unify(&t, &out[0], "output", err);
+}
+
+/* x[i][j] = sum[j] += x[i][j] for rows i, one after the other or from the last one on. */
+#define SUM_ROWS(T)                                                                               \
+  MX_CLONES static void sum_rows_##T(T *sum, T *x, int64_t rows, int64_t width, bool backwards) { \
+    for (int64_t i = 0; i < rows; i++) {                                                          \
+      T *row = x + (backwards ? rows - 1 - i : i) * width;                                        \
+      _Pragma("omp simd") for (int64_t j = 0; j < width; j++) row[j] = sum[j] += row[j];          \
+    }                                                                                             \
+  }
+SUM_ROWS(double)
+SUM_ROWS(uint64_t) /* wraps */
+
+/* Sums along the axis of x, forwards or backwards, in double or int64_t. */
+static void cumulate(const mx_call *c, around a, bool backwards) {
+  const mx_tensor *x = &c->in[0], *y = &c->out[0];
+  bool real = mx_dtype_is_float(y->dtype) || mx_dtype_is_float(x->dtype);
+  mx_kind kind = real ? MX_KIND_DOUBLE : MX_KIND_INT;
+  bool narrow = kind_of(y->dtype) == MX_KIND_FLOAT; /* the sums become floats before they are stored */
+  size_t in_size = mx_dtype_size(x->dtype), out_size = mx_dtype_size(y->dtype);
+  int64_t strips = (a.inner + MX_ROW_BLOCK - 1) / MX_ROW_BLOCK;
+  int64_t rows = a.inner && a.inner < MX_ROW_BLOCK ? MX_ROW_BLOCK / a.inner : 1; /* in a block */
+#pragma omp parallel for num_threads(mx_threads_for(a.outer *a.length *a.inner, MX_GRAIN))
+  for (int64_t u = 0; u < a.outer * strips; u++) {
+    _Alignas(64) char sum[MX_ROW_BLOCK * 8], block[MX_ROW_BLOCK * 8], converted[MX_ROW_BLOCK * 8];
+    int64_t col = u % strips * MX_ROW_BLOCK;
+    int64_t width = a.inner - col < MX_ROW_BLOCK ? a.inner - col : MX_ROW_BLOCK;
+    int64_t base = u / strips * a.length * a.inner + col;
+    memset(sum, 0, sizeof(sum));
+    for (int64_t done = 0; done < a.length; done += rows) {
+      int64_t n = a.length - done < rows ? a.length - done : rows;
+      int64_t at = base + (backwards ? a.length - done - n : done) * a.inner;
+      mx_block_load(block, kind, (const char *)x->data + (size_t)at * in_size, x->dtype, 1, false, n * width);
+      if (real)
+        sum_rows_double((double *)sum, (double *)block, n, width, backwards);
+      else
+        sum_rows_uint64_t((uint64_t *)sum, (uint64_t *)block, n, width, backwards);
+      if (narrow) mx_block_load(converted, MX_KIND_FLOAT, block, MX_FLOAT64, 1, false, n * width);
+      mx_block_store((char *)y->data + (size_t)at * out_size, y->dtype, narrow ? converted : block,
+                     narrow ? MX_KIND_FLOAT : kind, c->req[0] == MX_ADD, n * width);
+    }
+  }
+}
+
+static mx_status cumsum_run(const mx_call *c, const mx_shape *shape, bool backwards, mx_error *err) {
+  const cumsum_params *p = c->params;
+  int axis = -1;
+  if (p->axis.given) MX_TRY(mx_axis_resolve(p->axis.value, shape->ndim, &axis, err));
+  if (c->req[0] != MX_NULL) cumulate(c, around_axis(shape, axis), backwards);
+  return MX_OK;
+}
+static mx_status cumsum_kernel(const mx_call *c, mx_error *err) { return cumsum_run(c, &c->in[0].shape, false, err); }
+
+/* The gradient: sums from the end, in the shape and dtype of a, which is the second input. */
+static mx_status cumsum_gradient(mx_grad *g, mx_error *err) {
+  if (!g->wanted[0] || !g->out_grad[0].node || !mx_dtype_is_float(g->in_dtype[0])) return MX_OK;
+  return mx_grad_backward(g, "_backward_cumsum", (const mx_entry[]){g->out_grad[0], g->in[0]}, 2, &g->in_grad[0], err);
+}
+static mx_status cumsum_backward_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out,
+                                       mx_error *err) {
+  return mx_shape_merge(&out[0], &in[1], "output", err);
+}
+static mx_status cumsum_backward_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,
+                                       mx_error *err) {
+  return mx_dtype_unify(&in[1], &out[0], "output", err);
+}
+static mx_status cumsum_backward(const mx_call *c, mx_error *err) { return cumsum_run(c, &c->out[0].shape, true, err); }
+
+/* ---- _histogram ---- */
+
+typedef struct histogram_params {
+  mx_opt_int bin_cnt;
+  mx_floats range;
+} histogram_params;
+
+static const mx_param histogram_table[] = {
+    MX_P_OPT_INT(histogram_params, bin_cnt, "None", 1, INT32_MAX, "Number of bins of equal width; None: bins are given."),
+    MX_P_FLOATS(histogram_params, range, "()", MX_ANY, "Ends of the first and the last bin; only with bin_cnt."),
+    MX_P_END};
+
+static mx_status histogram_check(void *params, mx_error *err) {
+  const histogram_params *p = params;
+  if (!p->bin_cnt.given || (p->range.n == 2 && p->range.v[0] < p->range.v[1])) return MX_OK;
+  mx_fail(err, MX_ERR_VALUE, "bin_cnt needs a range of two numbers, the smaller one first.");
+  mx_error_set(err, argument, "range");
+  return MX_ERR_VALUE;
+}
+
+static int histogram_inputs(const void *params) { return ((const histogram_params *)params)->bin_cnt.given ? 1 : 2; }
+
+static mx_status histogram_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  const histogram_params *p = params;
+  int64_t bins = p->bin_cnt.given ? p->bin_cnt.value : MX_DIM_UNKNOWN;
+  if (n_in > 1) {
+    mx_shape edges = mx_shape_of(MX_DIM_UNKNOWN);
+    MX_TRY(mx_shape_unify(&edges, &in[1], "bins", err));
+    if (edges.dim[0] == MX_DIM_UNKNOWN) return MX_OK;
+    bins = edges.dim[0] - 1;
+    if (bins < 1) return mx_fail(err, MX_ERR_SHAPE, "bins has %lld numbers, but two are needed.", (long long)bins + 1);
+  }
+  mx_shape counts = mx_shape_of(bins), edges = mx_shape_of(bins + 1);
+  MX_TRY(mx_shape_merge(&out[0], &counts, "output0", err));
+  return mx_shape_merge(&out[1], &edges, "output1", err);
+}
+
+static mx_status histogram_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
+  mx_dtype counts = MX_INT64;
+  MX_TRY(mx_dtype_unify(&counts, &out[0], "output0", err));
+  if (n_in > 1) MX_TRY(mx_dtype_unify(&in[0], &in[1], "bins", err));
+  return mx_dtype_unify(&in[0], &out[1], "output1", err);
+}
+
+/* The bin of v between edges[0] and edges[bins]: the last one that begins at or before it; the very end belongs to the last
+ * bin. -1: outside. */
+static int64_t bin_of(double v, const double *edges, int64_t bins) {
+  if (!(v >= edges[0] && v <= edges[bins])) return -1;
+  int64_t low = 0, high = bins;
+  while (high - low > 1) {
+    int64_t middle = low + (high - low) / 2;
+    if (v >= edges[middle])
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+static mx_status histogram_prepare(mx_call *c, mx_error *err) {
+  c->workspace_bytes = (size_t)mx_shape_size(&c->out[1].shape) * sizeof(double);
+  return MX_OK;
+}
+
+static mx_status histogram_kernel(const mx_call *c, mx_error *err) {
+  const histogram_params *p = c->params;
+  const mx_tensor *x = &c->in[0], *out = &c->out[1];
+  int64_t *counts = c->out[0].data, n = mx_shape_size(&x->shape), n_edges = mx_shape_size(&out->shape);
+  double *edges = c->workspace;
+  if (p->bin_cnt.given) {
+    double first = p->range.v[0], last = p->range.v[1];
+    for (int64_t i = 0; i < n_edges; i++) edges[i] = first + (last - first) * (double)i / (double)(n_edges - 1);
+  } else {
+    mx_block_load(edges, MX_KIND_DOUBLE, c->in[1].data, c->in[1].dtype, 1, false, n_edges);
+  }
+  if (c->req[1] != MX_NULL) {
+    const mx_operand o = {.data = edges, .dtype = MX_FLOAT64, .stride = {1}};
+    mx_row_apply(&mx_rows[MX_ROW_copy], &o, &out->shape, out->data, out->dtype, false);
+  }
+  if (c->req[0] == MX_NULL) return MX_OK;
+  memset(counts, 0, (size_t)(n_edges - 1) * sizeof(*counts));
+  for (int64_t begin = 0; begin < n; begin += MX_ROW_BLOCK) {
+    double block[MX_ROW_BLOCK];
+    int64_t m = n - begin < MX_ROW_BLOCK ? n - begin : MX_ROW_BLOCK;
+    mx_block_load(block, MX_KIND_DOUBLE, (const char *)x->data + (size_t)begin * mx_dtype_size(x->dtype), x->dtype, 1,
+                  false, m);
+    for (int64_t i = 0; i < m; i++) {
+      int64_t bin = bin_of(block[i], edges, n_edges - 1);
+      if (bin >= 0) counts[bin]++;
+    }
+  }
+  return MX_OK;
+}
+
+/* ---- all_finite, multi_all_finite, multi_sum_sq ---- */
+
+typedef struct finite_params {
+  bool init_output;
+} finite_params;
+static const mx_param finite_table[] = {
+    MX_P_BOOL(finite_params, init_output, "True", "Whether the output is set; otherwise it only changes from 1 to 0."),
+    MX_P_END};
+
+typedef struct multi_finite_params {
+  int64_t num_arrays;
+  bool init_output;
+} multi_finite_params;
+static const mx_param multi_finite_table[] = {
+    MX_P_INT(multi_finite_params, num_arrays, "1", 1, INT32_MAX, "Number of arrays."),
+    MX_P_BOOL(multi_finite_params, init_output, "True", "Whether the output is set; otherwise it only changes from 1 to 0."),
+    MX_P_END};
+
+typedef struct sum_sq_params {
+  int64_t num_arrays;
+} sum_sq_params;
+static const mx_param sum_sq_table[] = {MX_P_INT(sum_sq_params, num_arrays, NULL, 1, INT32_MAX, "Number of arrays."),
+                                        MX_P_END};
+
+static int multi_finite_inputs(const void *params) { return (int)((const multi_finite_params *)params)->num_arrays; }
+static int sum_sq_inputs(const void *params) { return (int)((const sum_sq_params *)params)->num_arrays; }
+
+static void array_name(const void *params, int i, char *buf, size_t size) { snprintf(buf, size, "array_%d", i); }
+
+static mx_status flag_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  mx_shape one = mx_shape_of(1);
+  return mx_shape_merge(&out[0], &one, "output", err);
+}
+static mx_status sum_sq_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
+  mx_shape s = mx_shape_of(n_in);
+  return mx_shape_merge(&out[0], &s, "output", err);
+}
+/* float32 from arrays of any floating-point dtype. */
+static mx_status to_float_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
+  for (int i = 0; i < n_in; i++) {
+    if (in[i] == MX_DTYPE_UNKNOWN || mx_dtype_is_float(in[i])) continue;
+    mx_fail(err, MX_ERR_TYPE, "Array %d is %s, but floating-point numbers are expected.", i, mx_dtype_name(in[i]));
+    mx_error_set(err, expected, "float32, float64 or float16");
+    mx_error_set(err, actual, "%s", mx_dtype_name(in[i]));
+    return MX_ERR_TYPE;
+  }
+  mx_dtype t = MX_FLOAT32;
+  return mx_dtype_unify(&t, &out[0], "output", err);
+}
+
+#define COUNT_BAD(name, T, BAD)                                                                \
+  MX_CLONES static int64_t bad_##name(const T *x, int64_t n) {                                 \
+    int64_t bad = 0;                                                                           \
+    _Pragma("omp simd reduction(+ : bad)") for (int64_t i = 0; i < n; i++) bad += BAD(x[i]);   \
+    return bad;                                                                                \
+  }
+#define BAD_FLOAT(v) !(fabsf(v) <= FLT_MAX)
+#define BAD_DOUBLE(v) !(fabs(v) <= DBL_MAX)
+#define BAD_HALF(v) (((v) & 0x7c00u) == 0x7c00u)
+COUNT_BAD(float, float, BAD_FLOAT)
+COUNT_BAD(double, double, BAD_DOUBLE)
+COUNT_BAD(half, uint16_t, BAD_HALF)
+
+static bool all_finite(const mx_tensor *x) {
+  const int64_t block = 65536, n = mx_shape_size(&x->shape), blocks = (n + block - 1) / block;
+  const size_t size = mx_dtype_size(x->dtype);
+  int64_t bad = 0;
+#pragma omp parallel for num_threads(mx_threads_for(n, MX_GRAIN)) reduction(+ : bad)
+  for (int64_t b = 0; b < blocks; b++) {
+    const void *p = (const char *)x->data + (size_t)(b * block) * size;
+    int64_t m = n - b * block < block ? n - b * block : block;
+    bad += x->dtype == MX_FLOAT64 ? bad_double(p, m) : x->dtype == MX_FLOAT32 ? bad_float(p, m) : bad_half(p, m);
+  }
+  return bad == 0;
+}
+
+static mx_status finite_run(const mx_call *c, bool init_output) {
+  float *out = c->out[0].data;
+  bool ok = init_output || *out != 0;
+  for (int i = 0; i < c->n_in && ok; i++) ok = all_finite(&c->in[i]);
+  if (c->req[0] != MX_NULL) *out = ok;
+  return MX_OK;
+}
+static mx_status finite_kernel(const mx_call *c, mx_error *err) {
+  return finite_run(c, ((const finite_params *)c->params)->init_output);
+}
+static mx_status multi_finite_kernel(const mx_call *c, mx_error *err) {
+  return finite_run(c, ((const multi_finite_params *)c->params)->init_output);
+}
+
+static mx_reduce sum_sq_of(const mx_call *c, int i) {
+  return (mx_reduce){.row = MX_REDUCE__square_sum,
+                     .shape = mx_shape_of(mx_shape_size(&c->in[i].shape)),
+                     .reduced = {true},
+                     .in_dtype = c->in[i].dtype,
+                     .out_dtype = MX_FLOAT32};
+}
+static mx_status sum_sq_prepare(mx_call *c, mx_error *err) {
+  for (int i = 0; i < c->n_in; i++) {
+    mx_reduce r = sum_sq_of(c, i);
+    size_t bytes = mx_reduce_workspace(&r);
+    if (bytes > c->workspace_bytes) c->workspace_bytes = bytes;
+  }
+  return MX_OK;
+}
+static mx_status sum_sq_kernel(const mx_call *c, mx_error *err) {
+  for (int i = 0; i < c->n_in && c->req[0] != MX_NULL; i++) {
+    mx_reduce r = sum_sq_of(c, i);
+    mx_reduce_run(&r, c->in[i].data, (float *)c->out[0].data + i, c->req[0] == MX_ADD, NULL, c->workspace);
+  }
+  return MX_OK;
+}
+
+/* ---- records ---- */
+
+#define ARG_RECORD                                                                                          \
+  .family = FAMILY, .in_doc = MX_STRINGS("Any shape."), .params = arg_table, .params_size = sizeof(arg_params), \
+  .n_in = 1, .n_out = 1, .infer_shape = arg_infer, .flags = MX_OP_ADDS
+
+const mx_op mx_ops_reduce_index[] = {
+    {.name = "argmax",
+     ARG_RECORD,
+     .doc = "Place of the largest element along an axis, counted from 0, in the dtype of data. The first of equal elements "
+            "wins, and the first NaN over everything.",
+     .kernel = argmax_kernel},
+    {.name = "argmin",
+     ARG_RECORD,
+     .doc = "Place of the smallest element along an axis, counted from 0, in the dtype of data. The first of equal elements "
+            "wins, and the first NaN over everything.",
+     .kernel = argmin_kernel},
+    {.name = "argmax_channel",
+     .family = FAMILY,
+     .doc = "Place of the largest element along the last axis, counted from 0.",
+     .in_doc = MX_STRINGS("(..., channels)."),
+     .n_in = 1,
+     .n_out = 1,
+     .infer_shape = channel_infer,
+     .flags = MX_OP_ADDS,
+     .kernel = channel_kernel},
+    {.name = "_np_cumsum",
+     .aliases = MX_STRINGS("cumsum"),
+     .family = FAMILY,
+     .doc = "Cumulative sums along an axis: element i is the sum of the elements 0 .. i.",
+     .in_doc = MX_STRINGS("Any shape."),
+     .in_names = MX_STRINGS("a"),
+     .params = cumsum_table,
+     .params_size = sizeof(cumsum_params),
+     .n_in = 1,
+     .n_out = 1,
+     .infer_shape = cumsum_infer,
+     .infer_dtype = cumsum_dtype,
+     .gradient = cumsum_gradient,
+     .flags = MX_OP_ADDS,
+     .kernel = cumsum_kernel},
+    {.name = "_backward_cumsum",
+     .family = FAMILY,
+     .doc = "Gradient of cumsum.",
+     .params = cumsum_table,
+     .params_size = sizeof(cumsum_params),
+     .n_in = 2,
+     .n_out = 1,
+     .infer_shape = cumsum_backward_infer,
+     .infer_dtype = cumsum_backward_dtype,
+     .flags = MX_OP_ADDS | MX_OP_HIDDEN,
+     .kernel = cumsum_backward},
+    {.name = "_histogram",
+     .family = FAMILY,
+     .doc = "Counts of elements in bins, and the edges of the bins. A bin holds its lower edge; the last one holds both. "
+            "Elements outside and NaN are not counted.",
+     .in_doc = MX_STRINGS("Any shape.", "(bins + 1,), increasing; absent when bin_cnt is given."),
+     .in_names = MX_STRINGS("data", "bins"),
+     .params = histogram_table,
+     .params_size = sizeof(histogram_params),
+     .check = histogram_check,
+     .n_in = 2,
+     .n_out = 2,
+     .count_in = histogram_inputs,
+     .infer_shape = histogram_infer,
+     .infer_dtype = histogram_dtype,
+     .prepare = histogram_prepare,
+     .kernel = histogram_kernel},
+    {.name = "all_finite",
+     .family = FAMILY,
+     .doc = "1 when every element is finite, 0 when there is an infinity or NaN.",
+     .in_doc = MX_STRINGS("Any shape."),
+     .params = finite_table,
+     .params_size = sizeof(finite_params),
+     .n_in = 1,
+     .n_out = 1,
+     .infer_shape = flag_infer,
+     .infer_dtype = to_float_dtype,
+     .kernel = finite_kernel},
+    {.name = "multi_all_finite",
+     .family = FAMILY,
+     .doc = "1 when every element of every array is finite, 0 when there is an infinity or NaN.",
+     .params = multi_finite_table,
+     .params_size = sizeof(multi_finite_params),
+     .num_args = "num_arrays",
+     .count_in = multi_finite_inputs,
+     .in_name = array_name,
+     .n_out = 1,
+     .infer_shape = flag_infer,
+     .infer_dtype = to_float_dtype,
+     .kernel = multi_finite_kernel},
+    {.name = "multi_sum_sq",
+     .family = FAMILY,
+     .doc = "Sum of squares of each array.",
+     .params = sum_sq_table,
+     .params_size = sizeof(sum_sq_params),
+     .num_args = "num_arrays",
+     .count_in = sum_sq_inputs,
+     .in_name = array_name,
+     .n_out = 1,
+     .infer_shape = sum_sq_infer,
+     .infer_dtype = to_float_dtype,
+     .flags = MX_OP_ADDS,
+     .prepare = sum_sq_prepare,
+     .kernel = sum_sq_kernel},
+    {0}};
