@@ -85,8 +85,8 @@ static inline unsigned byte64(item64 a, int b) { return (unsigned)(a.key >> (8 *
 enum { RUN = 16, RADIX_FROM = 1024, SHARE_FROM = 1 << 16 };
 
 /* merge: [lo, mid) and [mid, hi) of `from` into `to`.
- * sort: result in `a`; `b` is scratch of the same size.
- * first: the k smallest of `a` to its front, in order. */
+ * sort: result in `a`; `b` is scratch of the same size. Counting keeps the order of equal keys, so indices must ascend
+ * before. first: the k smallest of `a` to its front, in order. */
 #define DEFINE_SORT(w)                                                                                      \
   static void insert##w(item##w *a, int64_t n) {                                                            \
     for (int64_t i = 1; i < n; i++) {                                                                       \
@@ -140,11 +140,11 @@ enum { RUN = 16, RADIX_FROM = 1024, SHARE_FROM = 1 << 16 };
     }                                                                                                       \
     heap[at] = x;                                                                                           \
   }                                                                                                         \
-  static void first##w(item##w *a, item##w *b, int64_t n, int64_t k, int bytes) {                           \
+  static void first##w(item##w *a, item##w *b, int64_t n, int64_t k) {                                      \
     for (int64_t i = k / 2 - 1; i >= 0; i--) sift##w(a, k, i, a[i]);                                        \
     for (int64_t i = k; i < n; i++)                                                                         \
       if (less##w(a[i], a[0])) sift##w(a, k, 0, a[i]);                                                      \
-    sort##w(a, b, k, bytes);                                                                                \
+    merge_sort##w(a, b, k);                                                                                 \
   }                                                                                                         \
   static void order##w(const void *x, mx_dtype dtype, int64_t n, int64_t stride, int64_t k, bool ascending, \
                        int threads, item##w *a) {                                                           \
@@ -153,7 +153,7 @@ enum { RUN = 16, RADIX_FROM = 1024, SHARE_FROM = 1 << 16 };
     while (k == n && n >= SHARE_FROM && 2 * pieces <= threads) pieces *= 2;                                 \
     if (k <= n / 8) {                                                                                       \
       make_keys##w(x, dtype, 0, n, stride, ascending, a);                                                   \
-      if (k > 0) first##w(a, b, n, k, bytes);                                                               \
+      if (k > 0) first##w(a, b, n, k);                                                                      \
       return;                                                                                               \
     }                                                                                                       \
     _Pragma("omp parallel for num_threads(pieces) if (pieces > 1)") for (int p = 0; p < pieces; p++) {      \

@@ -362,19 +362,6 @@ static mx_status diag_gradient(mx_grad *g, mx_error *err) {
   return mx_grad_call(g, "_backward_diag", (const char *const[]){"k", k, "axis1", a, "axis2", b, "shape", shape, NULL},
                       &head, 1, &g->in_grad[0], err);
 }
-static mx_status diag_back_gradient(mx_grad *g, mx_error *err) {
-  const diag_params *p = g->params;
-  char k[MX_INT_TEXT], a[MX_INT_TEXT], b[MX_INT_TEXT];
-  mx_entry head;
-  if (!g->wanted[0]) return MX_OK;
-  MX_TRY(mx_grad_head(g, 0, &head, err));
-  mx_int_text(p->k, k);
-  mx_int_text(p->axis1, a);
-  mx_int_text(p->axis2, b);
-  return mx_grad_call(g, "diag", (const char *const[]){"k", k, "axis1", a, "axis2", b, NULL}, &head, 1, &g->in_grad[0],
-                      err);
-}
-
 #define FAMILY .family = "Shape manipulation", .n_in = 1, .n_out = 1
 
 const mx_op mx_ops_pad[] = {
@@ -414,7 +401,6 @@ const mx_op mx_ops_pad[] = {
      .params = diag_back_table,
      .params_size = sizeof(diag_params),
      .infer_shape = diag_back_infer,
-     .gradient = diag_back_gradient,
      .flags = MX_OP_HIDDEN,
      .kernel = diag_back_kernel},
     {0}};

@@ -217,25 +217,6 @@ static mx_status place_kernel(const mx_call *c, mx_error *err) {
   return MX_OK;
 }
 
-/* Reads the place back. */
-static mx_status place_gradient(mx_grad *g, mx_error *err) {
-  const place_params *p = g->params;
-  int64_t end[MX_MAX_NDIM];
-  char b[MX_SHAPE_TEXT], e[MX_SHAPE_TEXT], s[MX_SHAPE_TEXT];
-  mx_entry head;
-  if (!g->wanted[0] || mx_shape_size(&g->in_shape[0]) == 0) return MX_OK;
-  MX_TRY(mx_grad_head(g, 0, &head, err));
-  for (int i = 0; i < p->begin.ndim; i++) {
-    int64_t last = p->begin.dim[i] + (g->in_shape[0].dim[i] - 1) * p->step.dim[i];
-    end[i] = p->step.dim[i] > 0 ? last + 1 : last > 0 ? last - 1 : MX_TUPLE_NONE;
-  }
-  mx_tuple_text(p->begin.dim, p->begin.ndim, b);
-  mx_tuple_text(end, p->begin.ndim, e);
-  mx_tuple_text(p->step.dim, p->step.ndim, s);
-  return mx_grad_call(g, "slice", (const char *const[]){"begin", b, "end", e, "step", s, NULL}, &head, 1,
-                      &g->in_grad[0], err);
-}
-
 /* ---- slice_axis ---- */
 
 typedef struct axis_params {
@@ -623,7 +604,6 @@ const mx_op mx_ops_slice[] = {
      .n_in = 1,
      .n_out = 1,
      .infer_shape = place_infer,
-     .gradient = place_gradient,
      .flags = MX_OP_HIDDEN,
      .kernel = place_kernel},
     {0}};
