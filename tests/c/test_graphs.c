@@ -463,8 +463,7 @@ static double norm(const mx_array *a) {
   return sqrt(sum);
 }
 
-static void check_norms(const char *model, const char *what, const json_t *want, const mx_names *names,
-                        mx_array **arrays) {
+static void check_norms(const char *model, const char *what, json_t *want, const mx_names *names, mx_array **arrays) {
   const char *name;
   json_t *w;
   json_object_foreach(want, name, w) {
