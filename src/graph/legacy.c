@@ -85,6 +85,7 @@ static mx_status add_missing_inputs(mx_node *n, int wanted, mx_error *err) {
 mx_status mx_legacy_inputs(int version, mx_node *n, const mx_dict *later, mx_error *err) {
   int wanted = mx_op_count_in(n->op, n->params);
   if (version < 900 && n->n_in < wanted && !n->op->num_args) MX_TRY(add_missing_inputs(n, wanted, err));
+  if (n->n_in != wanted) return MX_OK; /* an error that the caller reports */
   for (int k = 0; k < later->n; k++) {
     int prefix, i = 0;
     char input[128];
