@@ -136,6 +136,7 @@ static double tolerance_scale(const golden *g, mx_dtype dtype, bool gradient) {
   static const char *const loose[] = {"Deconvolution", "Convolution", "Convolution_v1", "RNN",    "Correlation",
                                       "LRN",           "erfinv",      "gamma",          "gammaln"};
   if (dtype == MX_FLOAT64 && gradient && strcmp(g->op, "gammaln") == 0) return 1000; /* the reference's digamma is short */
+  if (dtype == MX_FLOAT64 && gradient && strcmp(g->op, "RNN") == 0) return 10; /* the reference sums biases in float */
   if (dtype != MX_FLOAT32) return 1;
   tensor data; /* the reference computes in the precision of data, whatever the type of the output */
   if (find_tensor(g, "arg", NULL, 0, &data) && data.dtype == MX_FLOAT16) return 50;
