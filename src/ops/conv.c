@@ -32,6 +32,27 @@ mx_status mx_conv_check_layout(int nd, int layout, const char *const *names, mx_
                        names[layout], mx_layout_spatial(layout), nd);
 }
 
+mx_conv mx_conv_make(const mx_shape *kernel, const mx_shape *stride, const mx_shape *dilate, const mx_shape *pad,
+                     int64_t groups, bool channels_last, const mx_shape *large, const mx_shape *small) {
+  const int nd = kernel->ndim, channel = mx_conv_channel_axis(channels_last, nd + 2);
+  mx_conv v = {.nd = nd,
+               .channels_last = channels_last,
+               .batch = large->dim[0],
+               .groups = groups,
+               .channels = large->dim[channel],
+               .filters = small->dim[channel]};
+  for (int i = 0; i < 3; i++) {
+    const int j = i - (3 - nd), a = mx_conv_axis(channels_last, j);
+    v.in[i] = j < 0 ? 1 : large->dim[a];
+    v.out[i] = j < 0 ? 1 : small->dim[a];
+    v.kernel[i] = j < 0 ? 1 : kernel->dim[j];
+    v.stride[i] = j < 0 ? 1 : stride->dim[j];
+    v.dilate[i] = j < 0 ? 1 : dilate->dim[j];
+    v.pad[i] = j < 0 ? 0 : pad->dim[j];
+  }
+  return v;
+}
+
 /* ---- patches ---- */
 
 void mx_conv_inside(const mx_conv *v, int i, int64_t k, int64_t *lo, int64_t *hi) {
@@ -223,6 +244,18 @@ static void scatter_rows(const mx_conv *v, const conv_block *b, int64_t samples,
 FILL_BIAS(float)
 FILL_BIAS(double)
 
+#define ADD_BIAS(T)                                                               \
+  MX_CLONES static void add_bias_##T(T *y, const T *bias, int64_t n, bool each) { \
+    if (each) {                                                                   \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] += bias[i];        \
+    } else {                                                                      \
+      const T b = *bias;                                                          \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] += b;              \
+    }                                                                             \
+  }
+ADD_BIAS(float)
+ADD_BIAS(double)
+
 /* Starts an output: every place gets its channel's bias, or zero. */
 static void fill_bias(mx_dtype dtype, void *y, const void *bias, int64_t samples, int64_t pixels, int64_t channels,
                       bool channels_last) {
@@ -324,6 +357,20 @@ mx_status mx_conv_backward_weight(const mx_call *c, const mx_conv *v, mx_dtype d
     }
   }
   return MX_OK;
+}
+
+void mx_conv_add_bias(mx_dtype dtype, void *y, const void *bias, int64_t batch, int64_t channels, int64_t space,
+                      bool channels_last) {
+  /* Rows of channels, or one row a channel. */
+  const int64_t rows = channels_last ? batch * space : batch * channels, width = channels_last ? channels : space;
+#pragma omp parallel for num_threads(mx_threads_for(rows *width, MX_GRAIN))
+  for (int64_t i = 0; i < rows; i++) {
+    char *row = (char *)y + (size_t)(i * width) * mx_dtype_size(dtype);
+    if (dtype == MX_FLOAT32)
+      add_bias_float((float *)row, channels_last ? bias : (const float *)bias + i % channels, width, channels_last);
+    else
+      add_bias_double((double *)row, channels_last ? bias : (const double *)bias + i % channels, width, channels_last);
+  }
 }
 
 #define CHANNEL_SUM(T)                                                                  \

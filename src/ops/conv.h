@@ -38,6 +38,10 @@ MX_NODISCARD mx_status mx_conv_check_tuple(const mx_shape *kernel, mx_shape *tup
                                            mx_error *err);
 MX_NODISCARD mx_status mx_conv_check_layout(int nd, int layout, const char *const *names, mx_error *err);
 
+/* The view for data of shape `large` whose windows give `small`; tuples have an entry per spatial dimension. */
+mx_conv mx_conv_make(const mx_shape *kernel, const mx_shape *stride, const mx_shape *dilate, const mx_shape *pad,
+                     int64_t groups, bool channels_last, const mx_shape *large, const mx_shape *small);
+
 /* Spatial axis i of data, and its channel axis. */
 static inline int mx_conv_axis(bool channels_last, int i) { return channels_last ? 1 + i : 2 + i; }
 static inline int mx_conv_channel_axis(bool channels_last, int ndim) { return channels_last ? ndim - 1 : 1; }
@@ -58,6 +62,9 @@ MX_NODISCARD mx_status mx_conv_backward_data(const mx_call *c, const mx_conv *v,
                                              const void *w, const void *bias, void *dx, mx_error *err);
 MX_NODISCARD mx_status mx_conv_backward_weight(const mx_call *c, const mx_conv *v, mx_dtype dtype, const void *x,
                                                const void *dy, void *dw, mx_error *err);
+/* y (of `channels` channels) += bias. */
+void mx_conv_add_bias(mx_dtype dtype, void *y, const void *bias, int64_t batch, int64_t channels, int64_t space,
+                      bool channels_last);
 /* out[channel] = sum of y (batch, channels, space) over the rest: the gradient of a bias. With channels last it is a
  * mx_column_sum. */
 void mx_conv_channel_sum(mx_dtype dtype, const void *y, int64_t batch, int64_t channels, int64_t space, void *out);

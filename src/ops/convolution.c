@@ -107,23 +107,8 @@ static mx_status convolution_infer(const void *params, mx_shape *in, int n_in, m
 }
 
 static mx_conv convolution_view(const convolution_params *p, const mx_shape *data, const mx_shape *output) {
-  const int nd = p->kernel.ndim;
-  mx_conv v = {.nd = nd,
-               .channels_last = mx_layout_channels_last(p->layout),
-               .batch = data->dim[0],
-               .groups = p->num_group,
-               .filters = p->num_filter};
-  v.channels = data->dim[mx_conv_channel_axis(v.channels_last, nd + 2)];
-  for (int i = 0; i < 3; i++) {
-    const int j = i - (3 - nd), a = mx_conv_axis(v.channels_last, j);
-    v.in[i] = j < 0 ? 1 : data->dim[a];
-    v.out[i] = j < 0 ? 1 : output->dim[a];
-    v.kernel[i] = j < 0 ? 1 : p->kernel.dim[j];
-    v.stride[i] = j < 0 ? 1 : p->stride.dim[j];
-    v.dilate[i] = j < 0 ? 1 : p->dilate.dim[j];
-    v.pad[i] = j < 0 ? 0 : p->pad.dim[j];
-  }
-  return v;
+  return mx_conv_make(&p->kernel, &p->stride, &p->dilate, &p->pad, p->num_group, mx_layout_channels_last(p->layout),
+                      data, output);
 }
 
 static mx_status convolution_gradient(mx_grad *g, mx_error *err) {
