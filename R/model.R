@@ -85,8 +85,8 @@ mx.model.FeedForward.create <- function(symbol, X, y = NULL, ctx = NULL, begin.r
   batch.size <- utils::tail(shapes[[1L]], 1L)
   if (is.character(optimizer)) optimizer <- mx.opt.create(optimizer,
                                                           rescale.grad = mx.model.internal.rescale(batch.size), ...)
-  else if (...length()) mx.stop("value", "Arguments for the optimizer were given, but `optimizer` is an object: ",
-                                     mx.util.and(names(list(...))), ".")
+  else if (...length())
+    warning("`optimizer` is an object; ignored: ", mx.util.and(names(list(...))), ".", call. = FALSE)
   kvstore <- mx.model.create.kvstore(kvstore, params$arg.params, length(devices), verbose = verbose)
   mx.model.train(symbol, devices, shapes[inputs], shapes[!inputs], params$arg.params, params$aux.params, begin.round,
                  num.round,

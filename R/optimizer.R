@@ -117,210 +117,104 @@ mx.opt.stepper <- function(optimizer, weights, grads) {
   }
 }
 
-# Makes an optimizer.
-#   states  names of the state arrays
-#   symbol  function(): the update as a symbol of `weight`, `grad` and the states, whose head is called "w"
-#   step    function(w, g, s, lr): moves w by gradient g in place; s is the list of states
-#   many    function(weights, grads, states): function(lrs) that steps all of them; NULL: one after the other
-mx.opt.internal.build <- function(states, symbol, step, many = NULL, lr = 0, lr_scheduler = NULL) {
+# Makes an optimizer of an operator: its inputs are weight, grad and `states`, its parameters `params` and, unless it is
+# NULL, lr.
+mx.opt.internal.build <- function(op, states, params, lr = NULL, lr_scheduler = NULL) {
   env <- list2env(list(lr = lr, count = 0, num_update = 0), parent = emptyenv())
 
-  # The learning rate for the next update of parameter `index`.
-  rate <- function(index) {
-    if (is.null(lr_scheduler)) return(env$lr)
+  # The parameters for the next update of weight number `index`.
+  settings <- function(index) {
+    if (is.null(lr)) return(params)
+    if (is.null(lr_scheduler)) return(c(list(lr = lr), params))
     lr_scheduler(env)
     key <- paste0("ik", index)
     done <- env[[key]]
     env[[key]] <- done <- if (is.null(done)) 0 else done + 1
     env$num_update <- max(env$num_update, done)
-    env$lr
+    c(list(lr = env$lr), params)
   }
 
-  create_exec <- function(index, weight_dim, ctx)
-    mx.simple.bind(symbol(), ctx = ctx, grad.req = "null", weight = weight_dim, grad = weight_dim)
+  create_exec <- function(index, weight_dim, ctx) {
+    variables <- lapply(c("weight", "grad", states), mx.symbol.Variable)
+    args <- c(variables, if (!is.null(lr)) list(lr = lr), params, list(name = "w"))
+    symbol <- .Call(ffi_symbol_operator, op, args, NULL)
+    mx.simple.bind(symbol, ctx = ctx, grad.req = "null", weight = weight_dim, grad = weight_dim)
+  }
 
   update <- function(index, exec_w, weight, grad) {
-    arrays <- c(exec_w$ref.arg.arrays, exec_w$ref.aux.arrays)
-    mx.util.assign(arrays$weight, weight)
-    step(arrays$weight, grad, arrays[states], rate(index))
-    arrays$weight
+    own <- exec_w$ref.arg.arrays$weight
+    mx.util.assign(own, weight)
+    inputs <- c(list(own, grad), exec_w$ref.aux.arrays[states])
+    .Call(ffi_nd_operator_each, op, list(inputs), settings(index), list(own))
+    own
   }
 
   attr(update, "stepper") <- function(weights, grads) {
-    if (!length(weights)) return(function() NULL)
-    state <- lapply(weights, function(w) lapply(stats::setNames(states, states), function(s) mx.nd.zeros(dim(w),
-        ctx(w))))
+    zeros <- function(w) lapply(states, function(s) mx.nd.zeros(dim(w), ctx(w)))
+    inputs <- mapply(function(w, g) c(list(w, g), zeros(w)), weights, grads, SIMPLIFY = FALSE)
     index <- seq_along(weights)
-    if (is.null(many)) return(function() for (i in index) step(weights[[i]], grads[[i]], state[[i]], rate(i)))
-    all <- many(weights, grads, state)
-    if (is.null(lr_scheduler)) {
-      lrs <- rep(lr, length(weights))
-      function() all(lrs)
-    } else {
-      function() all(vapply(index, rate, 0))
-    }
+    if (!is.null(lr_scheduler))
+      return(function() for (i in index) .Call(ffi_nd_operator_each, op, inputs[i], settings(i), weights[i]))
+    all <- settings(1)
+    function() .Call(ffi_nd_operator_each, op, inputs, all, weights)
   }
   list(create_exec = create_exec, update = update)
 }
 
-# Checks that the named arguments are single numbers and the scheduler a function.
-mx.opt.internal.numbers <- function(lr_scheduler = NULL, ...) {
-  values <- list(...)
-  for (n in names(values)) {
-    v <- values[[n]]
+# The parameters of an update operator besides lr, checked.
+mx.opt.internal.params <- function(lr_scheduler, learning.rate, wd, rescale.grad, clip_gradient, ...) {
+  own <- list(...)
+  all <- c(list(learning.rate = learning.rate, wd = wd, rescale.grad = rescale.grad, clip_gradient = clip_gradient),
+           own)
+  for (n in names(all)) {
+    v <- all[[n]]
     if (!is.numeric(v) || length(v) != 1L || is.na(v))
-      mx.stop("value", "`", n, "` of an optimizer must be a number, not ", mx.util.say(v), ".")
+      mx.stop("value", "`", n, "` of an optimizer must be a number, not ", mx.util.say(v), ".", argument = n)
   }
   if (!is.null(lr_scheduler) && !is.function(lr_scheduler))
     mx.stop("value", "`lr_scheduler` must be a function (see mx.lr_scheduler), not ", mx.util.say(lr_scheduler), ".")
+  c(own, list(wd = wd, rescale_grad = rescale.grad, clip_gradient = clip_gradient))
 }
-
-# Rescales and clips a gradient: arrays or symbols.
-mx.opt.internal.gradient <- function(grad, rescale.grad, clip_gradient, clip) {
-  if (rescale.grad != 1) grad <- grad * rescale.grad
-  if (clip_gradient >= 0) grad <- clip(grad, a_min = -clip_gradient, a_max = clip_gradient)
-  grad
-}
-
-# weight, grad, mom, weight, grad, mom, ...: the inputs of the operators that update many parameters at once.
-mx.opt.internal.interleave <- function(weights, grads, states)
-  unlist(mapply(function(w, g, s) c(list(w, g), s), weights, grads, states, SIMPLIFY = FALSE, USE.NAMES = FALSE),
-         FALSE, FALSE)
 
 mx.opt.sgd <- function(learning.rate = 0.01, momentum = 0, wd = 0, rescale.grad = 1, clip_gradient = -1,
                        lr_scheduler = NULL) {
-  mx.opt.internal.numbers(lr_scheduler, learning.rate = learning.rate, momentum = momentum, wd = wd,
-                          rescale.grad = rescale.grad, clip_gradient = clip_gradient)
-  plain <- momentum == 0
-  symbol <- function() {
-    v <- lapply(c("weight", "grad", if (!plain) "mom"), mx.symbol.Variable)
-    if (plain) mx.symbol.sgd_update(v[[1L]], v[[2L]], lr = learning.rate, wd = wd, rescale_grad = rescale.grad,
-                                    clip_gradient = clip_gradient, name = "w")
-    else mx.symbol.sgd_mom_update(v[[1L]], v[[2L]], v[[3L]], lr = learning.rate, momentum = momentum, wd = wd,
-                                  rescale_grad = rescale.grad, clip_gradient = clip_gradient, name = "w")
-  }
-  step <- function(w, g, s, lr) {
-    if (plain) mx.nd.sgd.update(w, g, lr = lr, wd = wd, rescale_grad = rescale.grad, clip_gradient = clip_gradient,
-                                out = w)
-    else mx.nd.sgd.mom.update(w, g, s$mom, lr = lr, momentum = momentum, wd = wd, rescale_grad = rescale.grad,
-                              clip_gradient = clip_gradient, out = w)
-  }
-  many <- function(weights, grads, states) {
-    data <- mx.opt.internal.interleave(weights, grads, states)
-    n <- length(weights)
-    wds <- rep(wd, n)
-    weights <- unname(weights)
-    if (plain) function(lrs) mx.nd.multi.sgd.update(data, lrs = lrs, wds = wds, rescale_grad = rescale.grad,
-                                                    clip_gradient = clip_gradient, num_weights = n, out = weights)
-    else function(lrs) mx.nd.multi.sgd.mom.update(data, lrs = lrs, wds = wds, momentum = momentum,
-                                                  rescale_grad = rescale.grad,
-                                                  clip_gradient = clip_gradient, num_weights = n, out = weights)
-  }
-  mx.opt.internal.build(if (!plain) "mom", symbol, step, many, learning.rate, lr_scheduler)
+  params <- mx.opt.internal.params(lr_scheduler, learning.rate, wd, rescale.grad, clip_gradient, momentum = momentum)
+  if (momentum != 0) return(mx.opt.internal.build("sgd_mom_update", "mom", params, learning.rate, lr_scheduler))
+  params$momentum <- NULL
+  mx.opt.internal.build("sgd_update", character(), params, learning.rate, lr_scheduler)
 }
 
 mx.opt.nag <- function(learning.rate = 0.01, momentum = 0, wd = 0, rescale.grad = 1, clip_gradient = -1,
                        lr_scheduler = NULL) {
-  if (identical(as.numeric(momentum), 0))
-    return(mx.opt.sgd(learning.rate, 0, wd, rescale.grad, clip_gradient, lr_scheduler))
-  mx.opt.internal.numbers(lr_scheduler, learning.rate = learning.rate, momentum = momentum, wd = wd,
-                          rescale.grad = rescale.grad, clip_gradient = clip_gradient)
-  symbol <- function() {
-    w <- mx.symbol.Variable("weight")
-    g <- mx.opt.internal.gradient(mx.symbol.Variable("grad"), rescale.grad, clip_gradient, mx.symbol.clip)
-    m <- mx.symbol.Variable("mom") * momentum + g + w * wd
-    mx.symbol.elemwise_sub(w, (m * momentum + g) * learning.rate, name = "w")
-  }
-  # nag_mom_update has the weight decay in both terms; here it is in the momentum only.
-  step <- function(w, g, s, lr) {
-    g <- mx.opt.internal.gradient(g, rescale.grad, clip_gradient, mx.nd.clip)
-    m <- s$mom * momentum + g
-    mx.util.assign(s$mom, if (wd != 0) m + w * wd else m)
-    mx.nd.elemwise.sub(w, (s$mom * momentum + g) * lr, out = w)
-  }
-  mx.opt.internal.build("mom", symbol, step, lr = learning.rate, lr_scheduler = lr_scheduler)
+  params <- mx.opt.internal.params(lr_scheduler, learning.rate, wd, rescale.grad, clip_gradient, momentum = momentum)
+  if (momentum == 0) return(mx.opt.sgd(learning.rate, 0, wd, rescale.grad, clip_gradient, lr_scheduler))
+  mx.opt.internal.build("_nag_update", "mom", params, learning.rate, lr_scheduler)
 }
 
 mx.opt.rmsprop <- function(learning.rate = 0.002, centered = TRUE, gamma1 = 0.95, gamma2 = 0.9, epsilon = 1e-4, wd = 0,
                            rescale.grad = 1, clip_gradient = -1, lr_scheduler = NULL) {
-  mx.opt.internal.numbers(lr_scheduler, learning.rate = learning.rate, gamma1 = gamma1, gamma2 = gamma2,
-                          epsilon = epsilon, wd = wd, rescale.grad = rescale.grad, clip_gradient = clip_gradient)
-  centered <- mx.util.flag(centered, "centered")
-  states <- if (centered) c("n", "g", "delta") else "n"
-  symbol <- function() {
-    v <- lapply(c("weight", "grad", states), mx.symbol.Variable)
-    if (centered) mx.symbol.rmspropalex_update(v[[1L]], v[[2L]], v[[3L]], v[[4L]], v[[5L]], lr = learning.rate,
-                                               gamma1 = gamma1,
-                                               gamma2 = gamma2, epsilon = epsilon, wd = wd, rescale_grad = rescale.grad,
-                                               clip_gradient = clip_gradient, name = "w")
-    else mx.symbol.rmsprop_update(v[[1L]], v[[2L]], v[[3L]], lr = learning.rate, gamma1 = gamma1, epsilon = epsilon,
-                                  wd = wd,
-                                  rescale_grad = rescale.grad, clip_gradient = clip_gradient, name = "w")
-  }
-  step <- function(w, g, s, lr) {
-    if (centered) mx.nd.rmspropalex.update(w, g, s$n, s$g, s$delta, lr = lr, gamma1 = gamma1, gamma2 = gamma2,
-                                           epsilon = epsilon,
-                                           wd = wd, rescale_grad = rescale.grad, clip_gradient = clip_gradient, out = w)
-    else mx.nd.rmsprop.update(w, g, s$n, lr = lr, gamma1 = gamma1, epsilon = epsilon, wd = wd,
-                              rescale_grad = rescale.grad,
-                              clip_gradient = clip_gradient, out = w)
-  }
-  mx.opt.internal.build(states, symbol, step, lr = learning.rate, lr_scheduler = lr_scheduler)
+  params <- mx.opt.internal.params(lr_scheduler, learning.rate, wd, rescale.grad, clip_gradient, gamma1 = gamma1,
+                                   gamma2 = gamma2, epsilon = epsilon)
+  if (mx.util.flag(centered, "centered"))
+    return(mx.opt.internal.build("rmspropalex_update", c("n", "g", "delta"), params, learning.rate, lr_scheduler))
+  params$gamma2 <- NULL
+  mx.opt.internal.build("rmsprop_update", "n", params, learning.rate, lr_scheduler)
 }
 
 mx.opt.adam <- function(learning.rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, wd = 0, rescale.grad = 1,
                         clip_gradient = -1, lr_scheduler = NULL) {
-  mx.opt.internal.numbers(lr_scheduler, learning.rate = learning.rate, beta1 = beta1, beta2 = beta2, epsilon = epsilon,
-                          wd = wd, rescale.grad = rescale.grad, clip_gradient = clip_gradient)
-  symbol <- function() {
-    v <- lapply(c("weight", "grad", "mean", "var"), mx.symbol.Variable)
-    mx.symbol.adam_update(v[[1L]], v[[2L]], v[[3L]], v[[4L]], lr = learning.rate, beta1 = beta1, beta2 = beta2,
-                          epsilon = epsilon,
-                          wd = wd, rescale_grad = rescale.grad, clip_gradient = clip_gradient, name = "w")
-  }
-  step <- function(w, g, s, lr)
-    mx.nd.adam.update(w, g, s$mean, s$var, lr = lr, beta1 = beta1, beta2 = beta2, epsilon = epsilon, wd = wd,
-                      rescale_grad = rescale.grad, clip_gradient = clip_gradient, out = w)
-  mx.opt.internal.build(c("mean", "var"), symbol, step, lr = learning.rate, lr_scheduler = lr_scheduler)
+  params <- mx.opt.internal.params(lr_scheduler, learning.rate, wd, rescale.grad, clip_gradient, beta1 = beta1,
+                                   beta2 = beta2, epsilon = epsilon)
+  mx.opt.internal.build("adam_update", c("mean", "var"), params, learning.rate, lr_scheduler)
 }
 
 mx.opt.adagrad <- function(learning.rate = 0.05, epsilon = 1e-8, wd = 0, rescale.grad = 1, clip_gradient = -1,
                            lr_scheduler = NULL) {
-  mx.opt.internal.numbers(lr_scheduler, learning.rate = learning.rate, epsilon = epsilon, wd = wd,
-                          rescale.grad = rescale.grad, clip_gradient = clip_gradient)
-  symbol <- function() {
-    w <- mx.symbol.Variable("weight")
-    g <- mx.opt.internal.gradient(mx.symbol.Variable("grad"), rescale.grad, clip_gradient, mx.symbol.clip)
-    h <- mx.symbol.Variable("history") + mx.symbol.square(g)
-    mx.symbol.elemwise_sub(w, (g / mx.symbol.sqrt(h + epsilon) + w * wd) * learning.rate, name = "w")
-  }
-  step <- function(w, g, s, lr) {
-    g <- mx.opt.internal.gradient(g, rescale.grad, clip_gradient, mx.nd.clip)
-    mx.nd.elemwise.add(s$history, mx.nd.square(g), out = s$history)
-    d <- g / mx.nd.sqrt(s$history + epsilon)
-    if (wd != 0) d <- d + w * wd
-    mx.nd.elemwise.sub(w, d * lr, out = w)
-  }
-  mx.opt.internal.build("history", symbol, step, lr = learning.rate, lr_scheduler = lr_scheduler)
+  params <- mx.opt.internal.params(lr_scheduler, learning.rate, wd, rescale.grad, clip_gradient, epsilon = epsilon)
+  mx.opt.internal.build("_adagrad_update", "history", params, learning.rate, lr_scheduler)
 }
 
 mx.opt.adadelta <- function(rho = 0.9, epsilon = 1e-5, wd = 0, rescale.grad = 1, clip_gradient = -1) {
-  mx.opt.internal.numbers(NULL, rho = rho, epsilon = epsilon, wd = wd, rescale.grad = rescale.grad,
-                          clip_gradient = clip_gradient)
-  symbol <- function() {
-    w <- mx.symbol.Variable("weight")
-    g <- mx.opt.internal.gradient(mx.symbol.Variable("grad"), rescale.grad, clip_gradient, mx.symbol.clip)
-    acc.g <- mx.symbol.Variable("acc.g") * rho + mx.symbol.square(g) * (1 - rho)
-    d <- mx.symbol.sqrt((mx.symbol.Variable("acc.delta") + epsilon) / (acc.g + epsilon)) * g
-    mx.symbol.elemwise_sub(w, d + w * wd, name = "w")
-  }
-  step <- function(w, g, s, lr) {
-    g <- mx.opt.internal.gradient(g, rescale.grad, clip_gradient, mx.nd.clip)
-    mx.nd.elemwise.add(s$acc.g * rho, mx.nd.square(g) * (1 - rho), out = s$acc.g)
-    d <- mx.nd.sqrt((s$acc.delta + epsilon) / (s$acc.g + epsilon)) * g
-    mx.nd.elemwise.add(s$acc.delta * rho, mx.nd.square(d) * (1 - rho), out = s$acc.delta)
-    if (wd != 0) d <- d + w * wd
-    mx.nd.elemwise.sub(w, d, out = w)
-  }
-  mx.opt.internal.build(c("acc.g", "acc.delta"), symbol, step)
+  params <- mx.opt.internal.params(NULL, 0, wd, rescale.grad, clip_gradient, rho = rho, epsilon = epsilon)
+  mx.opt.internal.build("_adadelta_update", c("acc.g", "acc.delta"), params)
 }

@@ -67,6 +67,7 @@ static const R_CallMethodDef entries[] = {
     ENTRY(ffi_nd_length, 1),
     ENTRY(ffi_nd_load, 2),
     ENTRY(ffi_nd_operator, 3),
+    ENTRY(ffi_nd_operator_each, 4),
     ENTRY(ffi_nd_reshape, 2),
     ENTRY(ffi_nd_save, 2),
     ENTRY(ffi_nd_slice, 3),

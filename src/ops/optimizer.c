@@ -155,6 +155,14 @@ static mx_status layout_dtype(const char *layout, const char *tail, int n, bool 
 static const mx_param sgd_table[] = {P_LR, P_WD, P_RESCALE, P_CLIP, P_LAZY, MX_P_END};
 static const mx_param momentum_table[] = {P_LR, P_MOMENTUM, P_WD, P_RESCALE, P_CLIP, P_LAZY, MX_P_END};
 static const mx_param nag_table[] = {P_LR, P_MOMENTUM, P_WD, P_RESCALE, P_CLIP, MX_P_END};
+static const mx_param adagrad_table[] = {P_LR, P_EPSILON("1e-08"), P_WD, P_RESCALE, P_CLIP, MX_P_END};
+static const mx_param adadelta_table[] = {{"rho", MX_PARAM_FLOAT, offsetof(mx_update_params, gamma1), "0.9", -INFINITY,
+                                           INFINITY, NULL, "Decay of the moving averages."},
+                                          P_EPSILON("1e-05"),
+                                          P_WD,
+                                          P_RESCALE,
+                                          P_CLIP,
+                                          MX_P_END};
 static const mx_param signsgd_table[] = {P_LR, P_WD, P_RESCALE, P_CLIP, MX_P_END};
 static const mx_param signum_table[] = {
     P_LR,    P_MOMENTUM,
@@ -244,6 +252,9 @@ KERNEL(mp_sgd_update, sgd, "wgm")
 KERNEL(mp_sgd_mom_update, sgd_momentum, "wgsm")
 KERNEL(nag_mom_update, nesterov, "wgs")
 KERNEL(mp_nag_mom_update, nesterov_master, "wgsm")
+KERNEL(nag_update, nesterov_decay, "wgs")
+KERNEL(adagrad_update, adagrad, "wgs")
+KERNEL(adadelta_update, adadelta, "wgss")
 KERNEL(signsgd_update, signsgd, "wg")
 KERNEL(signum_update, signum, "wgs")
 KERNEL(adam_update, adam, "wgss")
@@ -552,6 +563,25 @@ const mx_op mx_ops_optimizer[] = {
            "weight." MP_NOTE,
            nag_table, wgsm, 4, MX_STRINGS("weight", "grad", "mom", "weight32"),
            MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Momentum"), DOC_MASTER), 12, mp_nag_mom_update, ),
+    UPDATE("_nag_update",
+           "Nesterov's accelerated gradient, the weight decay in the momentum only." STEP_NOTE
+           "mom = momentum mom + g + wd weight; the new weight is weight - lr (momentum mom + g).",
+           nag_table, wgs, 3, MX_STRINGS("weight", "grad", "mom"),
+           MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Momentum")), 4, nag_update, ),
+    UPDATE("_adagrad_update",
+           "Adagrad." STEP_NOTE
+           "history = history + g^2; the new weight is weight - lr (g / sqrt(history + epsilon) + wd weight).",
+           adagrad_table, wgs, 3, MX_STRINGS("weight", "grad", "history"),
+           MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Sum of squared gradients")), 4, adagrad_update,
+           .source = "Duchi, Hazan and Singer, Adaptive subgradient methods, 2011"),
+    UPDATE("_adadelta_update",
+           "Adadelta." STEP_NOTE
+           "acc_g = rho acc_g + (1 - rho) g^2; d = sqrt(acc_delta + epsilon) / sqrt(acc_g + epsilon) g; acc_delta = "
+           "rho acc_delta + (1 - rho) d^2; the new weight is weight - d - wd weight.",
+           adadelta_table, wgss, 4, MX_STRINGS("weight", "grad", "acc_g", "acc_delta"),
+           MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Average of squared gradients"),
+                      DOC_STATE("Average of squared steps")),
+           12, adadelta_update, .source = "Zeiler, ADADELTA: an adaptive learning rate method, 2012"),
     UPDATE("signsgd_update", "Descent by the sign of the gradient: weight (1 - lr wd) - lr sign(grad).", signsgd_table,
            wg, 2, MX_STRINGS("weight", "grad"), MX_STRINGS(DOC_WEIGHT, DOC_GRAD), 0, signsgd_update, ),
     UPDATE(

@@ -81,6 +81,35 @@ RULE(nesterov_master, {
     out[i] = x;
   }
 })
+/* As MXNet's R package defines it: the weight decay acts through the momentum only. */
+RULE(nesterov_decay, {
+  const A momentum = (A)h->p->momentum;
+  EACH {
+    A d = GRADIENT, m = momentum * s0[i] + d + wd * w[i];
+    s0[i] = m;
+    out[i] = w[i] - lr * (momentum * m + d);
+  }
+})
+/* Duchi, Hazan and Singer, "Adaptive subgradient methods", 2011. */
+RULE(adagrad, {
+  const A epsilon = (A)h->p->epsilon;
+  EACH {
+    A d = GRADIENT, v = s0[i] + d * d;
+    s0[i] = v;
+    out[i] = w[i] - lr * (d / SQRT(v + epsilon) + wd * w[i]);
+  }
+})
+/* Zeiler, "ADADELTA: an adaptive learning rate method", 2012. States: averages of squared gradients and steps. */
+RULE(adadelta, {
+  const A keep = (A)h->p->gamma1, rest = 1 - keep, epsilon = (A)h->p->epsilon;
+  EACH {
+    A d = GRADIENT, v = keep * s0[i] + rest * d * d;
+    A step = SQRT(s1[i] + epsilon) / SQRT(v + epsilon) * d;
+    s0[i] = v;
+    s1[i] = keep * s1[i] + rest * step * step;
+    out[i] = w[i] - (step + wd * w[i]);
+  }
+})
 RULE(signsgd, {
   const A keep = (A)(1 - h->lr * h->wd);
   EACH out[i] = keep * w[i] - lr * SIGN(g[i]);

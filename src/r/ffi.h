@@ -48,6 +48,7 @@ SEXP ffi_nd_load(SEXP path, SEXP ctx);
 
 /* operator.c */
 SEXP ffi_nd_operator(SEXP name, SEXP args, SEXP out);
+SEXP ffi_nd_operator_each(SEXP name, SEXP inputs, SEXP params, SEXP outs);
 SEXP ffi_nd_unary(SEXP generic, SEXP x);
 SEXP ffi_nd_arith(SEXP generic, SEXP e1, SEXP e2);
 

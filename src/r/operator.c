@@ -208,6 +208,32 @@ SEXP ffi_nd_operator(SEXP name, SEXP args, SEXP out) {
   return mxr_invoke(op, &attrs, in, n, out, device);
 }
 
+/* Runs an operator with one set of parameters (a named list) on each list of arrays in `inputs`, writing into
+ * outs[[i]]. Training steps all weights of a network so. */
+SEXP ffi_nd_operator_each(SEXP name, SEXP inputs, SEXP params, SEXP outs) {
+  const mx_op *op = mxr_operator(mxr_string(name, "name"));
+  if (TYPEOF(inputs) != VECSXP || TYPEOF(outs) != VECSXP || TYPEOF(params) != VECSXP ||
+      XLENGTH(outs) != XLENGTH(inputs))
+    mxr_stop(MX_ERR_VALUE, "`inputs`, `outs` and `params` must be lists, the first two of one length.");
+  mxr_attrs attrs = {0};
+  SEXP keys = PROTECT(Rf_getAttrib(params, R_NamesSymbol));
+  for (R_xlen_t k = 0; k < XLENGTH(params); k++) {
+    const char *key = CHAR(STRING_ELT(keys, k));
+    mxr_attrs_set(&attrs, key, mxr_attr_text(op->name, key, mx_param_find(op->params, key), VECTOR_ELT(params, k)));
+  }
+  for (R_xlen_t i = 0; i < XLENGTH(inputs); i++) {
+    mx_array *in[8];
+    int n = 0;
+    SEXP list = VECTOR_ELT(inputs, i);
+    if (TYPEOF(list) != VECSXP || XLENGTH(list) > 8)
+      mxr_stop_type("inputs", "a list of lists of at most 8 MXNDArray", list);
+    add_inputs(in, &n, list, "inputs");
+    (void)mxr_invoke(op, &attrs, in, n, VECTOR_ELT(outs, i), NULL);
+  }
+  UNPROTECT(1);
+  return R_NilValue;
+}
+
 /* ---- arithmetic, comparison, logic ---- */
 
 typedef struct arith {
