@@ -105,12 +105,13 @@ static void count_uses(planner *s) {
 }
 
 /* A term can add itself to a sum when its operator knows how, nobody else reads it, and it is one of a kind. */
-static bool term_adds(const planner *s, const mx_node *sum, int k, int sum_position) {
+static bool term_adds(const planner *s, const mx_node *sum, int k, int sum_position, bool alone) {
   const mx_node *n = sum->in[k].node;
   const use *u = &s->use[entry_of(s->g, sum, k)];
   int i = mx_node_map_get(s->g->map, n);
   bool same_stage = (i < s->g->n_forward) == (sum_position < s->g->n_forward);
-  return n->op && (n->op->flags & MX_OP_ADDS) && !(n->op->flags & MX_OP_VIEW) && u->n == 1 && u->output < 0 &&
+  uint32_t adds = MX_OP_ADDS | (alone ? MX_OP_ADDS_ALONE : 0);
+  return n->op && (n->op->flags & adds) && !(n->op->flags & MX_OP_VIEW) && u->n == 1 && u->output < 0 &&
          u->sum < 0 && same_stage && !is_sum(n);
 }
 
@@ -123,7 +124,7 @@ static void find_sums(planner *s) {
     bool target = !n->in[0].node->op && s->use[g->first[i]].output >= 0 &&
                   s->variable[mx_node_map_get(g->map, n->in[0].node)] == s->output[s->use[g->first[i]].output];
     bool all = n->n_in > 0;
-    for (int k = target; all && k < n->n_in; k++) all = term_adds(s, n, k, i);
+    for (int k = target; all && k < n->n_in; k++) all = term_adds(s, n, k, i, target && n->n_in == 2);
     for (int k = target; all && k < n->n_in; k++) s->use[entry_of(g, n, k)].sum = i;
   }
 }

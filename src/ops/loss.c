@@ -129,12 +129,18 @@ static void read_labels(const mx_tensor *label, int64_t from, int64_t n,
                                                    })}
 
 MX_CLONES static void regression_range(const void *y_, const double *label, void *dx_, int64_t n, double scale,
-                                       bool absolute, mx_dtype dtype) {
+                                       bool absolute, bool add, mx_dtype dtype) {
   MX_SWITCH_FLOAT(dtype, break, {
     typedef ACC(T) A;
     const T *y = y_;
     T *dx = dx_;
-    if (absolute) {
+    if (add) { /* as recorded: the difference is added first, and the sum is scaled and added to itself */
+      for (int64_t i = 0; i < n; i++) {
+        A d = (A)y[i] - (A)label[i];
+        d = (A)dx[i] + (absolute ? (A)(d > 0) - (A)(d < 0) : d);
+        dx[i] = (T)(d + (A)scale * d);
+      }
+    } else if (absolute) {
       _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {
         A d = (A)y[i] - (A)label[i];
         dx[i] = (T)((A)scale * (d > 0 ? (A)1 : d < 0 ? (A)-1 : d));
@@ -159,7 +165,7 @@ static mx_status regression_backward(const mx_call *c, bool absolute) {
     int64_t len = n - i < 256 ? n - i : 256;
     read_labels(&c->in[1], i, len, label);
     regression_range((const char *)y->data + (size_t)i * element, label, (char *)c->out[0].data + (size_t)i * element,
-                     len, scale, absolute, y->dtype);
+                     len, scale, absolute, c->req[0] == MX_ADD, y->dtype);
   }
   return MX_OK;
 }
@@ -296,7 +302,7 @@ MX_CLONES static void softmax_row_gradient(const void *y_, void *dx_, mx_softmax
   })
 }
 
-/* (output, label) to the gradient of data. */
+/* (output, label) to the gradient of data. As recorded, a request to add to an argument's gradient writes. */
 static mx_status softmax_output_backward(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
   const softmax_params *p = c->params;
@@ -315,7 +321,7 @@ static mx_status softmax_output_backward(const mx_call *c, mx_error *err) {
       int64_t len = size - i < 256 ? size - i : 256;
       read_labels(label, i, len, l);
       regression_range((const char *)y->data + (size_t)i * element, l, dx + (size_t)i * element, len, scale, false,
-                       y->dtype);
+                       false, y->dtype);
     }
     return MX_OK;
   }
@@ -529,7 +535,7 @@ const mx_op mx_ops_loss[] = {
      .infer_dtype = loss_dtype,
      .gradient = squared_gradient,
      .aliases_mem = in_place,
-     .flags = MX_OP_LOSS | MX_OP_VIEW,
+     .flags = MX_OP_LOSS | MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = identity_kernel},
     {.name = "LogisticRegressionOutput",
      .aliases = MX_STRINGS("_sparse_LogisticRegressionOutput"),
@@ -564,7 +570,7 @@ const mx_op mx_ops_loss[] = {
      .infer_dtype = loss_dtype,
      .gradient = absolute_gradient,
      .aliases_mem = in_place,
-     .flags = MX_OP_LOSS | MX_OP_VIEW,
+     .flags = MX_OP_LOSS | MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = identity_kernel},
     {.name = "MakeLoss",
      .family = FAMILY,
@@ -578,7 +584,7 @@ const mx_op mx_ops_loss[] = {
      .infer_dtype = loss_dtype,
      .gradient = make_loss_gradient,
      .aliases_mem = in_place,
-     .flags = MX_OP_LOSS | MX_OP_VIEW,
+     .flags = MX_OP_LOSS | MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = identity_kernel},
     {.name = "SVMOutput",
      .family = FAMILY,
@@ -596,7 +602,7 @@ const mx_op mx_ops_loss[] = {
      .infer_dtype = loss_dtype,
      .gradient = svm_gradient,
      .aliases_mem = in_place,
-     .flags = MX_OP_LOSS | MX_OP_VIEW,
+     .flags = MX_OP_LOSS | MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = identity_kernel},
     {.name = "SoftmaxOutput",
      .aliases = MX_STRINGS("Softmax"),
@@ -630,7 +636,7 @@ const mx_op mx_ops_loss[] = {
      .out_names = MX_STRINGS("loss"),
      .gradient = make_loss_gradient,
      .aliases_mem = in_place,
-     .flags = MX_OP_LOSS | MX_OP_VIEW,
+     .flags = MX_OP_LOSS | MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = identity_kernel},
     {.name = "softmax_cross_entropy",
      .family = FAMILY,
@@ -655,7 +661,7 @@ const mx_op mx_ops_loss[] = {
      .infer_shape = backward_shape,
      .infer_dtype = backward_dtype,
      .aliases_mem = in_place,
-     .flags = MX_OP_HIDDEN,
+     .flags = MX_OP_HIDDEN | MX_OP_ADDS_ALONE,
      .kernel = squared_backward},
     {.name = "_backward_MAERegressionOutput",
      .family = FAMILY,
@@ -668,7 +674,7 @@ const mx_op mx_ops_loss[] = {
      .infer_shape = backward_shape,
      .infer_dtype = backward_dtype,
      .aliases_mem = in_place,
-     .flags = MX_OP_HIDDEN,
+     .flags = MX_OP_HIDDEN | MX_OP_ADDS_ALONE,
      .kernel = absolute_backward},
     {.name = "_backward_MakeLoss",
      .family = FAMILY,
@@ -706,7 +712,7 @@ const mx_op mx_ops_loss[] = {
      .infer_shape = backward_shape,
      .infer_dtype = backward_dtype,
      .aliases_mem = in_place,
-     .flags = MX_OP_HIDDEN,
+     .flags = MX_OP_HIDDEN | MX_OP_ADDS_ALONE,
      .kernel = softmax_output_backward},
     {.name = "_backward_softmax_cross_entropy",
      .family = FAMILY,

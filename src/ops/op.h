@@ -95,6 +95,8 @@ enum {
   MX_OP_ADDS = 1 << 3,     /* the kernel handles MX_ADD itself; otherwise a temporary is added by the caller */
   MX_OP_HIDDEN = 1 << 4,   /* backward helper: no R function, not listed */
   MX_OP_PORTABLE = 1 << 6, /* the kernel goes through the device's table only: it runs on every kind of device */
+  MX_OP_ADDS_ALONE = 1 << 7, /* the kernel has its own rule for MX_ADD, used when nothing else is added to the gradient
+                               * array of an argument */
   MX_OP_IMPERATIVE = 1 << 5 /* no symbol: changes its arguments, or its output shape depends on values */
 };
 
