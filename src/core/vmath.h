@@ -48,7 +48,174 @@ MX_INLINE float mx_vexp_float(float x) {
   return p * mx_exp2_int(half) * mx_exp2_int(n - half);
 }
 
-MX_INLINE float mx_vsigmoid_float(float x) { return 1.0f / (1.0f + mx_vexp_float(-x)); }
+/* From exp(-|x|), which cannot overflow: small values keep their digits. */
+MX_INLINE float mx_vsigmoid_float(float x) {
+  float e = mx_vexp_float(-fabsf(x));
+  return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+/* e^x - 1: with x = n ln 2 + r, 2^n (e^r - 1) + (2^n - 1). Half of 2^n, so that n = 128 does not overflow too early. */
+MX_INLINE float mx_vexpm1_float(float x) {
+  float y = x > 89.0f ? 89.0f : x;
+  y = y < -20.0f ? -20.0f : y;
+  const float magic = 0x1.8p23f;
+  float t = y * 0x1.715476p0f + magic;
+  int32_t bits;
+  memcpy(&bits, &t, sizeof(bits));
+  int32_t n = bits - 0x4B400000;
+  float f = t - magic;
+  float r = (y - f * 0.693359375f) + f * 2.12194440e-4f;
+  float p = 1.984588016e-4f;
+  p = p * r + 1.394065446e-3f;
+  p = p * r + 8.333389647e-3f;
+  p = p * r + 4.166636243e-2f;
+  p = p * r + 1.666666567e-1f;
+  p = p * r + 0.5f;
+  float q = p * (r * r) + r;
+  n = n < -30 ? -30 : n > 128 ? 128 : n; /* NaN */
+  float half = mx_exp2_int(n - 1);
+  return copysignf(2.0f * (half * q + (half - 0.5f)), x);
+}
+
+/* x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); f as result. For 0 < x < infinity. */
+MX_INLINE float mx_log_split(float x, float *e) {
+  int32_t tiny = x < 0x1p-126f, bits;
+  x *= tiny ? 0x1p23f : 1.0f;
+  memcpy(&bits, &x, sizeof(bits));
+  bits -= 0x3f3504f3; /* sqrt(1/2) */
+  *e = (float)((bits >> 23) - (tiny ? 23 : 0));
+  bits = (bits & 0x7fffff) + 0x3f3504f3;
+  float m;
+  memcpy(&m, &bits, sizeof(m));
+  return m - 1.0f;
+}
+/* log(1 + f) - f for f in [sqrt(1/2) - 1, sqrt(2) - 1]. */
+MX_INLINE float mx_log_tail(float f) {
+  float z = f * f, p = -7.634493709e-2f;
+  p = p * f + 1.276157498e-1f;
+  p = p * f - 1.316018254e-1f;
+  p = p * f + 1.420175880e-1f;
+  p = p * f - 1.662335694e-1f;
+  p = p * f + 2.000122666e-1f;
+  p = p * f - 2.500081956e-1f;
+  p = p * f + 3.333333135e-1f;
+  return p * f * z - 0.5f * z;
+}
+/* What logarithms are at 0, below it, at infinity and NaN; y elsewhere. */
+MX_INLINE float mx_log_limits(float x, float y) {
+  y = x == INFINITY ? x : y;
+  y = x == 0 ? -INFINITY : y;
+  return x >= 0 ? y : NAN;
+}
+MX_INLINE float mx_vlog_float(float x) {
+  float e, f = mx_log_split(x, &e);
+  return mx_log_limits(x, (mx_log_tail(f) - e * 2.12194440e-4f + f) + e * 0.693359375f);
+}
+MX_INLINE float mx_vlog2_float(float x) {
+  float e, f = mx_log_split(x, &e), t = mx_log_tail(f);
+  /* log2(e) = 1 + 0.4427: the larger part needs no rounding */
+  return mx_log_limits(x, t * 0.44269504f + f * 0.44269504f + t + f + e);
+}
+MX_INLINE float mx_vlog10_float(float x) {
+  float e, f = mx_log_split(x, &e), t = mx_log_tail(f);
+  /* log10(2) = 0.30078125 + 2.4874566e-4, log10(e) = 0.4342945 */
+  return mx_log_limits(x, (t * 0.4342945f + e * 2.4874566e-4f + f * 0.4342945f) + e * 0.30078125f);
+}
+/* log(u) with u = 1 + x rounded, and what the rounding took away. */
+MX_INLINE float mx_vlog1p_float(float x) {
+  float u = 1.0f + x, e, f = mx_log_split(u, &e), lost = (x - (u - 1.0f)) / u;
+  float y = (mx_log_tail(f) - e * 2.12194440e-4f + lost + f) + e * 0.693359375f;
+  y = fabsf(x) < 0x1p-24f ? x : y;
+  return mx_log_limits(u, y);
+}
+
+/* erf: x + x P(x^2) up to 0.93, beyond it 1 - exp(-t - t Q(t)) with t = |x|. */
+MX_INLINE float mx_verf_float(float x) {
+  float z = x * x, t = fabsf(x);
+  t = t > 4.0f ? 4.0f : t;
+  float p = 8.251005784e-5f;
+  p = p * z - 8.114048978e-4f;
+  p = p * z + 5.198462866e-3f;
+  p = p * z - 2.685834467e-2f;
+  p = p * z + 1.128367633e-1f;
+  p = p * z - 3.761263192e-1f;
+  p = p * z + 1.283791661e-1f;
+  float q = 1.123131369e-5f;
+  q = q * t - 3.228039423e-4f;
+  q = q * t + 3.642459400e-3f;
+  q = q * t - 2.376206405e-2f;
+  q = q * t + 1.062368825e-1f;
+  q = q * t + 6.351513267e-1f;
+  q = q * t + 1.286484897e-1f;
+  float far = copysignf(1.0f - mx_vexp_float(-(q * t + t)), x);
+  return t < 0.93f ? p * x + x : far; /* NaN is not below, and the exponential of NaN is NaN */
+}
+
+/* Cube root: an estimate from the bits, then two of Halley's steps in double. */
+MX_INLINE float mx_vcbrt_float(float x) {
+  float a = fabsf(x);
+  int32_t tiny = a < 0x1p-126f, bits;
+  a *= tiny ? 0x1p24f : 1.0f;
+  memcpy(&bits, &a, sizeof(bits));
+  bits = (int32_t)((float)bits * 0.33333333f) + 0x2a514067;
+  float estimate;
+  memcpy(&estimate, &bits, sizeof(estimate));
+  double y = estimate, b = a;
+  y *= (y * y * y + 2 * b) / (2 * y * y * y + b);
+  y *= (y * y * y + 2 * b) / (2 * y * y * y + b);
+  float r = (float)(y * (tiny ? 0x1p-8 : 1.0));
+  r = a > 0 && a < INFINITY ? r : a; /* 0, infinity, NaN */
+  return copysignf(r, x);
+}
+
+/* x^y = 2^(y log2 |x|) in double, then what the sign of x, and zeros and infinities, make of it. */
+MX_INLINE float mx_vpow_float(float x, float y) {
+  float a = fabsf(x);
+  double b = a;
+  int64_t bits;
+  memcpy(&bits, &b, sizeof(bits));
+  bits -= 0x3fe6a09e667f3bcdll; /* sqrt(1/2) */
+  double e = (double)(int32_t)(bits >> 52);
+  bits = (bits & 0xfffffffffffffll) + 0x3fe6a09e667f3bcdll;
+  double m;
+  memcpy(&m, &bits, sizeof(m));
+  double s = (m - 1) / (m + 1), z = s * s; /* log(m) = 2 atanh(s), |s| < 0.172 */
+  double p = 2.0 / 13;
+  p = p * z + 2.0 / 11;
+  p = p * z + 2.0 / 9;
+  p = p * z + 2.0 / 7;
+  p = p * z + 2.0 / 5;
+  p = p * z + 2.0 / 3;
+  p = p * z + 2.0;
+  double log2a = e + s * p * 1.4426950408889634;
+  log2a = a == 0 ? -INFINITY : a == INFINITY ? INFINITY : log2a;
+  double t = (double)y * log2a;
+  t = a == 1 || y == 0 ? 0 : t; /* 1^y and x^0 are 1, even for NaN */
+  t = t > 300 ? 300 : t;
+  t = t < -300 ? -300 : t;
+  double n = t + 0x1.8p52; /* rounds to an integer and leaves it in the low bits */
+  int64_t shift;
+  memcpy(&shift, &n, sizeof(shift));
+  double r = t - (n - 0x1.8p52);
+  double q = 1.5201922353788307e-05;
+  q = q * r + 0.00015469291136749008;
+  q = q * r + 0.0013333922560571261;
+  q = q * r + 0.0096180272536899591;
+  q = q * r + 0.055504103534508908;
+  q = q * r + 0.24022651198157413;
+  q = q * r + 0.69314718072844661;
+  q = q * r + 0.99999999996168198;
+  int64_t scale_bits = (int64_t)((uint64_t)(shift + 1023) << 52);
+  double scale;
+  memcpy(&scale, &scale_bits, sizeof(scale));
+  float value = (float)(q * scale);
+  value = a != a && y != 0 ? a : y != y && x != 1 ? y : value;
+  float half = y * 0.5f;
+  int whole = truncf(y) == y, odd = whole && truncf(half) != half && fabsf(y) < 0x1p24f;
+  int negative = copysignf(1.0f, x) < 0;
+  value = negative && odd ? -value : value;
+  return x < 0 && !whole && a < INFINITY ? NAN : value;
+}
 
 MX_INLINE float mx_vtanh_float(float x) {
   float z = x * x;
