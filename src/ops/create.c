@@ -280,7 +280,6 @@ static mx_status reset_kernel(const mx_call *c, mx_error *err) {
 
 const mx_op mx_ops_create[] = {
     {.name = "_zeros",
-     .aliases = MX_STRINGS("zeros"),
      FAMILY,
      .doc = "An array of zeros.",
      .params = fill_table,
@@ -289,7 +288,6 @@ const mx_op mx_ops_create[] = {
      .infer_dtype = fill_dtype,
      .kernel = zeros_kernel},
     {.name = "_ones",
-     .aliases = MX_STRINGS("ones"),
      FAMILY,
      .doc = "An array of ones.",
      .params = fill_table,

@@ -207,11 +207,39 @@ static mx_status place_infer(const void *params, mx_shape *in, int n_in, mx_shap
   return mx_shape_known(&in[0]) ? place_region(p, &in[0], &r, err) : MX_OK;
 }
 
+/* Adds `small` to the region of the large array, row by row. */
+static void region_add(const region *r, const mx_tensor *large, const mx_tensor *small) {
+  int64_t stride[MX_MAX_NDIM], rows = 1, last = r->ndim - 1, n = last < 0 ? 1 : r->count[last];
+  size_t es = mx_dtype_size(large->dtype);
+  mx_shape_strides(&large->shape, stride);
+  for (int i = 0; i < last; i++) rows *= r->count[i];
+#pragma omp parallel for num_threads(mx_threads_for(rows *n, MX_GRAIN))
+  for (int64_t row = 0; row < rows; row++) {
+    int64_t at = last < 0 ? 0 : r->begin[last] * stride[last], rest = row;
+    for (int i = (int)last - 1; i >= 0; i--) {
+      at += (r->begin[i] + rest % r->count[i] * r->step[i]) * stride[i];
+      rest /= r->count[i];
+    }
+    char *d = (char *)large->data + at * (int64_t)es;
+    const char *s = (const char *)small->data + row * n * (int64_t)es;
+    if (last < 0 || r->step[last] == 1) {
+      mx_add_row(large->dtype, d, s, n);
+    } else {
+      int64_t step = r->step[last] * (int64_t)es;
+      for (int64_t i = 0; i < n; i++) mx_add_row(large->dtype, d + i * step, s + i * (int64_t)es, 1);
+    }
+  }
+}
+
 static mx_status place_kernel(const mx_call *c, mx_error *err) {
   region r;
   size_t element = mx_dtype_size(c->out[0].dtype);
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(place_region(c->params, &c->in[0].shape, &r, err));
+  if (c->req[0] == MX_ADD) {
+    if (mx_shape_size(&c->in[0].shape) > 0) region_add(&r, &c->out[0], &c->in[0]);
+    return MX_OK;
+  }
   mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(&c->out[0].shape) * element);
   region_copy(&r, &c->out[0].shape, element, c->out[0].data, c->in[0].data, NULL);
   return MX_OK;
@@ -604,6 +632,6 @@ const mx_op mx_ops_slice[] = {
      .n_in = 1,
      .n_out = 1,
      .infer_shape = place_infer,
-     .flags = MX_OP_HIDDEN,
+     .flags = MX_OP_HIDDEN | MX_OP_ADDS,
      .kernel = place_kernel},
     {0}};

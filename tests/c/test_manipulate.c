@@ -247,6 +247,69 @@ TEST(threads_change_nothing) {
   mx_threads_set(0);
 }
 
+/* ---- adding ---- */
+
+/* Kernels that add by themselves: what they add is what they would have written. Small integers, so that sums are
+ * exact. */
+static const example adders[] = {
+    {"_backward_slice", "begin=(1,4)|step=(2,-2)|shape=(5,6)", {INDEX("(2,3)", -9, 9)}, 1, 0},
+    {"_backward_slice", "begin=(0,2,1)|step=(1,1,1)|shape=(2,5,6)", {INDEX("(2,3,4)", -9, 9)}, 1, 0},
+    {"_backward_slice", "begin=(0,)|step=(1,)|shape=(5,)", {INDEX("(0)", -9, 9)}, 1, 0},
+    {"_backward_take", "axis=1|mode=wrap|shape=(2,4,3)", {INDEX("(2,5,3)", -9, 9), INDEX("(5)", -9, 9)}, 1, 0},
+    {"_backward_Embedding", "input_dim=5|output_dim=3", {INDEX("(7,3)", -9, 9), INDEX("(7)", -2, 7)}, 1, 0},
+    {"_backward_gather_nd", "shape=(3,4,2)", {INDEX("(5,2)", -9, 9), INDEX("(2,5)", -3, 3)}, 1, 0},
+    {"_backward_ROIPooling",
+     "pooled_size=(1,2)|spatial_scale=1|shape=(2,2,3,3)",
+     {INDEX("(3,2,1,2)", -9, 9), GIVEN("(3,5)", 0, 0, 0, 2, 2, 1, 0, 0, 1, 1, 1, 1, 1, 2, 2),
+      INDEX("(3,2,1,2)", -1, 9)},
+     1,
+     0},
+};
+
+TEST(adding) {
+  for (size_t i = 0; i < sizeof(adders) / sizeof(adders[0]); i++) {
+    const mx_op *op = mx_op_find(adders[i].op);
+    mx_array *in[3] = {NULL}, *out[2] = {NULL};
+    mx_shape shapes[3], result = MX_SHAPE_UNKNOWN;
+    mx_tensor t[3], to;
+    attr_list a;
+    mx_dict d;
+    void *params = NULL;
+    split_attrs(adders[i].attrs, &a);
+    REQUIRE(op && (op->flags & MX_OP_ADDS));
+    int n = make_inputs(&adders[i], MX_FLOAT64, in);
+    if (n > 2) { /* places are int32 */
+      mx_array *exact = call_array(MX_INT32, in[2]->shape, NULL);
+      mx_convert(mx_array_data(in[2]), MX_FLOAT64, mx_array_data(exact), MX_INT32, mx_array_size(exact));
+      call_release(&in[2], 1);
+      in[2] = exact;
+    }
+    for (int k = 0; k < n; k++) {
+      shapes[k] = in[k]->shape;
+      t[k] = (mx_tensor){mx_array_data(in[k]), in[k]->shape, in[k]->dtype, NULL};
+    }
+    REQUIRE_OK(call_attrs(a.v, &d), call_error);
+    REQUIRE_OK(mx_op_params_new(op, &d, &params, &call_error), call_error);
+    REQUIRE_OK(mx_op_infer_shape(op, params, shapes, n, &result, 1, &call_error), call_error);
+    out[0] = call_random(MX_FLOAT64, result, 70, 80, 3);
+    out[1] = call_array(MX_FLOAT64, result, NULL);
+    for (int64_t k = 0; k < mx_array_size(out[1]); k++) ((double *)mx_array_data(out[1]))[k] = (double)k;
+    for (int add = 0; add < 2; add++) {
+      mx_req req = add ? MX_ADD : MX_WRITE;
+      to = (mx_tensor){mx_array_data(out[add]), result, MX_FLOAT64, NULL};
+      mx_call c = {
+          .op = op, .params = params, .device = call_device, .n_in = n, .n_out = 1, .in = t, .out = &to, .req = &req};
+      CHECK_OK(op->kernel(&c, &call_error), call_error);
+    }
+    for (int64_t k = 0; k < mx_array_size(out[0]); k++)
+      CHECK_NEAR(call_value(out[1], k), call_value(out[0], k) + (double)k, 0);
+    mx_op_params_free(op, params);
+    mx_dict_free(&d);
+    call_release(in, 3);
+    call_release(out, 2);
+  }
+}
+
 /* ---- arrays without elements ---- */
 
 static const example empty[] = {
@@ -830,6 +893,7 @@ int main(int argc, char **argv) {
   RUN(all_nan);
   RUN(gradients);
   RUN(threads_change_nothing);
+  RUN(adding);
   RUN(arrays_without_elements);
   RUN(senseless_parameters_are_errors);
   RUN(senseless_values_have_answers);
