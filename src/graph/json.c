@@ -113,7 +113,7 @@ static void write_symbol(mx_text *t, const mx_symbol *s, mx_node *const *nodes, 
   for (int i = 0; i <= n; i++) {
     write_place(t, i, has_lines(n + 1), 2);
     mx_text_format(t, "%lld", entries);
-    if (i < n) entries += mx_node_count_out(nodes[i]);
+    if (i < n) entries += mx_legacy_count_out(nodes[i]);
   }
   write_end(t, has_lines(n + 1), 1, "]");
   mx_text_add(t, ", \n  \"heads\": ");

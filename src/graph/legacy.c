@@ -101,3 +101,16 @@ mx_status mx_legacy_inputs(int version, mx_node *n, const mx_dict *later, mx_err
   }
   return MX_OK;
 }
+
+/* Its pooling by maximum with a kernel of 1 to 3 dimensions has a second output, which held what oneDNN needed. */
+int mx_legacy_count_out(const mx_node *n) {
+  int count = mx_node_count_out(n);
+  if (count != 1 || !n->op || strcmp(n->op->name, "Pooling")) return count;
+  const char *type = mx_dict_get(&n->attrs, "pool_type"), *kernel = mx_dict_get(&n->attrs, "kernel");
+  const char *layout = mx_dict_get(&n->attrs, "layout");
+  mx_shape k = {0};
+  mx_error ignored;
+  bool max = !type || !strcmp(type, "max"), channels_first = !layout || !strncmp(layout, "NC", 2);
+  bool window = kernel && mx_parse_tuple(kernel, &k, &ignored) == MX_OK && k.ndim >= 1 && k.ndim <= 3;
+  return max && channels_first && window ? 2 : 1;
+}

@@ -23,4 +23,7 @@ MX_NODISCARD mx_status mx_legacy_attribute(int version, const mx_op *op, bool se
 /* Adds the inputs that a node of an old file lacks (auxiliary states were none), and hands `later` to the variables. */
 MX_NODISCARD mx_status mx_legacy_inputs(int version, mx_node *n, const mx_dict *later, mx_error *err);
 
+/* How many outputs the reference counts for a node when it writes a graph; no reader uses the number. */
+int mx_legacy_count_out(const mx_node *n);
+
 #endif

@@ -62,6 +62,18 @@ __attribute__((unused)) static const char *names_of(lister list, const mx_symbol
 #define STATES(s) names_of(mx_symbol_auxiliaries, s)
 #define OUTPUTS(s) names_of(mx_symbol_outputs, s)
 
+/* Long texts: says where they begin to differ. */
+__attribute__((unused)) static void check_same_text(const char *what, const char *got, const char *want) {
+  int i = 0, line = 1, column = 0;
+  for (; got[i] && got[i] == want[i]; i++) {
+    if (got[i] == '\n') line++;
+    column = got[i] == '\n' ? 0 : column + 1;
+  }
+  if (got[i] || want[i])
+    check_report(__FILE__, __LINE__, "%s differs in line %d, column %d: \"%.60s\", expected \"%.60s\"", what, line,
+                 column + 1, got + i, want + i);
+}
+
 /* Shapes as text, "(2,3) (4,)". */
 __attribute__((unused)) static const char *shapes_text(const mx_shape *shapes, int n) {
   static char text[4][1 << 14];

@@ -121,7 +121,7 @@ TEST(recorded_graphs) {
     REQUIRE(s && want);
     compare_lists(s, want);
     REQUIRE_OK(mx_symbol_to_json(s, &written, &err), err);
-    CHECK_TEXT(written, text);
+    check_same_text(names[i], written, text);
     mx_free(written);
     free(text);
     json_decref(want);
@@ -178,7 +178,7 @@ TEST(composed_as_recorded) {
   }
   REQUIRE_OK(mx_symbol_to_json(part, &a, &err), err);
   REQUIRE_OK(mx_symbol_to_json(s, &b, &err), err);
-  CHECK_TEXT(b, a);
+  check_same_text("the composed graph", b, a);
   mx_free(a);
   mx_free(b);
   free(text);
@@ -229,7 +229,7 @@ TEST(odd_names_and_long_lists) {
   CHECK_TEXT(again->out[0].node->in[0].node->name, odd);
   CHECK_TEXT(mx_dict_get(&again->out[0].node->in[1].node->attrs, odd), odd);
   REQUIRE_OK(mx_symbol_to_json(again, &twice, &err), err);
-  CHECK_TEXT(twice, text);
+  check_same_text("the second text", twice, text);
   mx_free(text);
   mx_free(twice);
   mx_symbol_release(sum);
@@ -253,7 +253,7 @@ static void compare_model(const char *path) {
   if ((attrs = json_object_get(want, "attr_dict_after_load_in_1.9.1"))) compare_attributes(s, attrs);
   REQUIRE_OK(mx_symbol_to_json(s, &written, &err), err);
   json_int_t version = json_integer_value(json_object_get(want, "mxnet_version_in_json"));
-  if (version == 10901) CHECK_TEXT(written, text);
+  if (version == 10901) check_same_text(path, written, text);
   LLVMFuzzerTestOneInput((const uint8_t *)text, strlen(text));
   mx_free(written);
   free(text);
@@ -404,7 +404,7 @@ TEST(changed_bytes) {
   for (int i = 0; i < n; i++) {
     size_t size;
     char *text = file_bytes(list[i], &size);
-    for (int k = 0; k < 2000; k++) {
+    for (int k = 0; k < 1000; k++) {
       size_t length = size;
       char *changed = mutate(text, &length, &state);
       LLVMFuzzerTestOneInput((const uint8_t *)changed, length);
@@ -442,7 +442,7 @@ TEST(every_allocation_may_fail) {
       }
     }
     CHECK_INT(status, MX_OK);
-    CHECK(n > 100);
+    CHECK(n > 30);
     free(text);
   }
 }
