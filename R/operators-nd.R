@@ -1676,6 +1676,31 @@ mx.nd.mp.nag.mom.update <- function(
 ), out)
 }
 
+mx.nd.internal.nag.update <- function(
+  weight = NULL, grad = NULL, mom = NULL, lr = NULL, momentum = 0, wd = 0, rescale_grad = 1, clip_gradient = -1,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "_nag_update", list(weight, grad, mom, lr, momentum, wd, rescale_grad, clip_gradient), out)
+}
+
+mx.nd.internal.adagrad.update <- function(
+  weight = NULL, grad = NULL, history = NULL, lr = NULL, epsilon = 1e-8, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_adagrad_update", list(
+  weight, grad, history, lr, epsilon, wd, rescale_grad, clip_gradient
+), out)
+}
+
+mx.nd.internal.adadelta.update <- function(
+  weight = NULL, grad = NULL, acc_g = NULL, acc_delta = NULL, rho = 0.9, epsilon = 1e-5, wd = 0, rescale_grad = 1,
+  clip_gradient = -1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_adadelta_update", list(
+  weight, grad, acc_g, acc_delta, rho, epsilon, wd, rescale_grad, clip_gradient
+), out)
+}
+
 #' @rdname mx.symbol.signsgd_update
 #' @export
 mx.nd.signsgd.update <- function(

@@ -3209,6 +3209,12 @@ mx.symbol.mp_nag_mom_update <- function(
 
 mx.varg.symbol.mp_nag_mom_update <- function(args) .Call(ffi_symbol_operator, "mp_nag_mom_update", args, NULL)
 
+mx.varg.symbol.internal.nag_update <- function(args) .Call(ffi_symbol_operator, "_nag_update", args, NULL)
+
+mx.varg.symbol.internal.adagrad_update <- function(args) .Call(ffi_symbol_operator, "_adagrad_update", args, NULL)
+
+mx.varg.symbol.internal.adadelta_update <- function(args) .Call(ffi_symbol_operator, "_adadelta_update", args, NULL)
+
 #' @noMd
 #' @title Operator signsgd_update
 #' @description Descent by the sign of the gradient: weight (1 - lr wd) - lr sign(grad).
