@@ -1,0 +1,11 @@
+# Runs one file of R tests, with a collection at every step-th allocation (0: as usual). Status 1 when a test fails.
+arguments <- commandArgs(TRUE)
+library(testthat)
+library(mxnet)
+step <- as.integer(arguments[2])
+environment <- test_env(package = "mxnet")
+if (step > 0) gctorture2(step)
+results <- test_file(arguments[1], reporter = "check", env = environment, stop_on_failure = FALSE)
+gctorture2(0)
+results <- as.data.frame(results)
+quit(status = if (any(results$failed > 0 | results$error)) 1 else 0)
