@@ -14,6 +14,7 @@
 
 enum {
   LANES = 64,
+  SHORT_RUN = 32,   /* up to here neighbouring results are gathered together */
   PIECE = 32768,  /* elements of the input that one piece takes, about */
   COLUMNS = 512   /* accumulators in a row */
 };
@@ -30,6 +31,8 @@ typedef struct functions {
   void (*run)(void *acc, const void *x, int64_t n, const double *shift);
   /* acc[j] stepped with x[i * stride + j], for i < rows, j < n. */
   void (*columns)(void *acc, const void *x, int64_t rows, int64_t stride, int64_t n, const double *shift);
+  /* acc[j] stepped with x[j * n + i], for i < n, j < results. */
+  void (*short_runs)(void *acc, const void *x, int64_t results, int64_t n, const double *shift);
   void (*start)(void *acc, int64_t n);
   void (*join)(void *acc, const void *other, int64_t n);
   /* In the kind of the output. */
@@ -86,6 +89,20 @@ typedef struct functions {
       }                                                                                                     \
     }                                                                                                       \
   }
+#define SHORT(fn, T, A_, step, NEEDS)                                                                           \
+  MX_CLONES static void fn##_short_runs(void *acc_, const void *x_, int64_t results, int64_t n,                \
+                                        const double *shift) {                                                 \
+    typedef A_ A;                                                                                              \
+    A *acc = acc_;                                                                                             \
+    const T *x = x_;                                                                                           \
+    for (int64_t i = 0; i < n; i++) {                                                                          \
+      _Pragma("omp simd") for (int64_t j = 0; j < results; j++) {                                              \
+        A s = acc[j], a = (A)x[j * n + i];                                                                     \
+        NEEDS(const double m = shift[j];)                                                                      \
+        acc[j] = (step);                                                                                       \
+      }                                                                                                        \
+    }                                                                                                          \
+  }
 #define COMMON(fn, A_, start_, join_)                                              \
   static void fn##_start(void *acc, int64_t n) {                                   \
     typedef A_ A;                                                                  \
@@ -116,6 +133,9 @@ typedef struct functions {
   RUN(name##_float, float, double, start, step, join, NEEDS)              \
   RUN(name##_double, double, double, start, step, join, NEEDS)            \
   RUN(name##_int, int64_t, int64_t, start, step, join, NEEDS)             \
+  SHORT(name##_float, float, double, step, NEEDS)                         \
+  SHORT(name##_double, double, double, step, NEEDS)                       \
+  SHORT(name##_int, int64_t, int64_t, step, NEEDS)                        \
   COMMON(name##_real, double, start, join)                                \
   COMMON(name##_whole, int64_t, start, join)                              \
   FINISH(name##_float, float, double, finish)                             \
@@ -125,7 +145,7 @@ typedef struct functions {
 #define SHIFTED(name, start, step, join, finish) DEFINE(name, start, step, join, finish, YES)
 #include "ops/reduce.def"
 
-#define FUNCTIONS(name, kind, acc) {name##_##kind##_run, name##_##kind##_columns, name##_##acc##_start, name##_##acc##_join, name##_##kind##_finish}
+#define FUNCTIONS(name, kind, acc) {name##_##kind##_run, name##_##kind##_columns, name##_##kind##_short_runs, name##_##acc##_start, name##_##acc##_join, name##_##kind##_finish}
 static const functions table[MX_REDUCE_COUNT][MX_KINDS] = {
 #define REDUCTION(name, ...) {FUNCTIONS(name, float, real), FUNCTIONS(name, double, real), FUNCTIONS(name, int, whole)},
 #include "ops/reduce.def"
@@ -249,6 +269,37 @@ static void gather_result(const job *j, cell *acc, int64_t output, int64_t from,
   }
 }
 
+/* Results [output, output + width) of short runs that follow each other. */
+static void gather_short(const job *j, cell *acc, int64_t output, int64_t width) {
+  const layout *l = &j->l;
+  const double *shift = j->shift ? j->shift + output : NULL;
+  const char *x = j->in + (size_t)(output * l->last) * j->in_size;
+  j->f->start(acc, width);
+  if (j->native) {
+    j->f->short_runs(acc, x, width, l->last, shift);
+    return;
+  }
+  _Alignas(64) char block[MX_ROW_BLOCK * 8];
+  int64_t some = MX_ROW_BLOCK / l->last;
+  for (int64_t i = 0; i < width; i += some) {
+    int64_t n = width - i < some ? width - i : some;
+    mx_block_load(block, j->kind, x + (size_t)(i * l->last) * j->in_size, j->in_dtype, 1, false, n * l->last);
+    j->f->short_runs(acc + i, block, n, l->last, shift ? shift + i : NULL);
+  }
+}
+
+/* Joins acc[0 .. width) with rows of only `width` elements that follow each other: many at a time, as rows of LANES. */
+static void gather_narrow(const job *j, cell *acc, const void *x, int64_t rows, int64_t width, const double *shift) {
+  int64_t times = LANES / width, n = rows / times;
+  cell wide[LANES];
+  double wide_shift[LANES];
+  for (int64_t i = 0; shift && i < times * width; i++) wide_shift[i] = shift[i % width];
+  j->f->start(wide, times * width);
+  j->f->columns(wide, x, n, times * width, times * width, shift ? wide_shift : NULL);
+  for (int64_t i = 0; i < times; i++) j->f->join(acc, wide + i * width, width);
+  j->f->columns(acc, (const char *)x + (size_t)(n * times * width) * j->kind_size, rows - n * times, width, width, shift);
+}
+
 /* Rows [from, to) of `width` neighbouring results, the last dimension being kept. */
 static void gather_columns(const job *j, cell *acc, int64_t outer, int64_t col, int64_t width, int64_t from,
                            int64_t to) {
@@ -261,10 +312,18 @@ static void gather_columns(const job *j, cell *acc, int64_t outer, int64_t col, 
   while (from < to) {
     int64_t n = inner - from % inner < to - from ? inner - from % inner : to - from;
     int64_t at = base + offset_of(from, l->n_reduced, l->reduced, l->reduced_stride);
-    if (j->native) {
+    _Alignas(64) char block[COLUMNS * 8];
+    if (stride == width && width <= LANES / 2 && n >= LANES) {
+      int64_t some = j->native ? n : COLUMNS / width;
+      for (int64_t i = 0; i < n; i += some) {
+        int64_t m = n - i < some ? n - i : some;
+        const char *x = j->in + (size_t)(at + i * width) * j->in_size;
+        if (!j->native) mx_block_load(block, j->kind, x, j->in_dtype, 1, false, m * width);
+        gather_narrow(j, acc, j->native ? x : block, m, width, shift);
+      }
+    } else if (j->native) {
       j->f->columns(acc, j->in + (size_t)at * j->in_size, n, stride, width, shift);
     } else {
-      _Alignas(64) char block[COLUMNS * 8];
       for (int64_t i = 0; i < n; i++) {
         mx_block_load(block, j->kind, j->in + (size_t)(at + i * stride) * j->in_size, j->in_dtype, 1, false, width);
         j->f->columns(acc, block, 1, 0, width, shift);
@@ -293,7 +352,10 @@ static void run_unit(const job *j, int64_t unit, int64_t strips, int64_t strip) 
   if (l->last_reduced) {
     output = unit * strip;
     width = l->outputs - output < strip ? l->outputs - output : strip;
-    for (int64_t i = 0; i < width; i++) gather_result(j, &acc[i], output + i, from, to);
+    if (l->rows == 1 && l->last <= SHORT_RUN && l->last > 0) /* then l->n_kept is at most 1 */
+      gather_short(j, acc, output, width);
+    else
+      for (int64_t i = 0; i < width; i++) gather_result(j, &acc[i], output + i, from, to);
   } else {
     int64_t outer = unit / strips, col = unit % strips * strip;
     output = outer * l->last + col;
@@ -328,6 +390,7 @@ void mx_reduce_run(const mx_reduce *r, const void *in, void *out, bool add, cons
            .out_kind = out_kind,
            .native = native[kind] == r->in_dtype,
            .in_size = mx_dtype_size(r->in_dtype),
+           .kind_size = kind == MX_KIND_FLOAT ? sizeof(float) : sizeof(double),
            .out_size = mx_dtype_size(r->out_dtype),
            .in_dtype = r->in_dtype,
            .out_dtype = r->out_dtype,

@@ -24,7 +24,9 @@ enum {
 
 #define LOAD(kind, K, from, S, VALUE, TEST)                                                                    \
   MX_CLONES static void kind##_from_##from(K *d, const S *s, int64_t stride, bool truth, int64_t n) {          \
-    if (truth) {                                                                                               \
+    if (truth && stride == 1) {                                                                                \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (K)TEST(s[i]);                                \
+    } else if (truth) {                                                                                        \
       for (int64_t i = 0; i < n; i++) d[i] = (K)TEST(s[i * stride]);                                           \
     } else if (stride == 1) {                                                                                  \
       _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (K)VALUE(s[i]);                               \
@@ -161,6 +163,8 @@ typedef enum access {
   DIRECT,   /* where the output is contiguous, it is; native */
   LINEAR,   /* the same, in another dtype */
   RUNS,     /* native, with stride 0 or 1 along the last dimension */
+  PERIODIC, /* contiguous along the last dimensions and repeated along the others; `period` elements */
+  REPEATED, /* each element of something contiguous stands `period` times */
   GATHERED  /* anything else */
 } access;
 
@@ -175,6 +179,7 @@ typedef struct walk {
   int64_t dim[MX_MAX_NDIM], n;
   mx_operand in[MX_MAX_OPERANDS];
   access how[MX_MAX_OPERANDS];
+  int64_t period[MX_MAX_OPERANDS];
   double value[MX_MAX_OPERANDS]; /* a float, double or int64_t */
 } walk;
 
@@ -199,34 +204,55 @@ static void merge_dims(walk *w, const mx_shape *shape) {
   }
 }
 
-static void choose_access(walk *w) {
-  bool any_runs = false, any_gathered = false;
-  for (int k = 0; k < w->row->arity; k++) {
-    mx_operand *o = &w->in[k];
-    bool single = true, linear = true;
-    int64_t dense = 1;
-    for (int d = w->ndim - 1; d >= 0; d--) {
-      single = single && o->stride[d] == 0;
-      linear = linear && o->stride[d] == dense;
-      dense *= w->dim[d];
-    }
-    bool native = is_native(w->kind, o->dtype) && !o->truth;
-    int64_t last = o->stride[w->ndim - 1];
-    if (!o->data) {
-      mx_block_fill(&w->value[k], w->kind, o->value, 1);
-      w->how[k] = SINGLE;
-    } else if (single) {
-      mx_block_load(&w->value[k], w->kind, o->data, o->dtype, 0, o->truth, 1);
-      w->how[k] = SINGLE;
-    } else if (linear) {
-      w->how[k] = native ? DIRECT : LINEAR;
-    } else {
-      w->how[k] = native && (last == 0 || last == 1) ? RUNS : GATHERED;
-    }
-    any_runs = any_runs || w->how[k] == RUNS;
-    any_gathered = any_gathered || w->how[k] == GATHERED || w->how[k] == LINEAR;
+/* Elements of the last dimensions that operand k walks contiguously, when it does not change along all others; else 0. */
+static int64_t period_of(const walk *w, int k) {
+  int64_t dense = 1;
+  int d = w->ndim - 1;
+  for (; d >= 0 && w->in[k].stride[d] == dense; d--) dense *= w->dim[d];
+  for (; d >= 0; d--)
+    if (w->in[k].stride[d] != 0) return 0;
+  return dense;
+}
+
+/* The length of the last dimension when operand k does not change along it and is contiguous otherwise; else 0. */
+static int64_t repeats_of(const walk *w, int k) {
+  int64_t dense = 1;
+  if (w->in[k].stride[w->ndim - 1] != 0) return 0;
+  for (int d = w->ndim - 2; d >= 0; d--) {
+    if (w->in[k].stride[d] != dense) return 0;
+    dense *= w->dim[d];
   }
-  w->by_runs = any_runs && !any_gathered && is_native(w->kind, w->dtype) && !w->add && w->dim[w->ndim - 1] >= DIRECT_RUN;
+  return w->dim[w->ndim - 1];
+}
+
+static access access_of(walk *w, int k) {
+  mx_operand *o = &w->in[k];
+  bool native = is_native(w->kind, o->dtype) && !o->truth;
+  int64_t last = o->stride[w->ndim - 1], period = period_of(w, k), repeats = repeats_of(w, k);
+  if (!o->data) {
+    mx_block_fill(&w->value[k], w->kind, o->value, 1);
+    return SINGLE;
+  }
+  bool single = true;
+  for (int d = 0; d < w->ndim; d++) single = single && o->stride[d] == 0;
+  if (single) {
+    mx_block_load(&w->value[k], w->kind, o->data, o->dtype, 0, o->truth, 1);
+    return SINGLE;
+  }
+  if (period == w->n) return native ? DIRECT : LINEAR;
+  if (native && (last == 0 || last == 1) && w->dim[w->ndim - 1] >= DIRECT_RUN) return RUNS;
+  w->period[k] = period ? period : repeats;
+  return period > 0 && period <= MX_ROW_BLOCK ? PERIODIC : repeats > 0 && repeats <= DIRECT_RUN ? REPEATED : GATHERED;
+}
+
+static void choose_access(walk *w) {
+  bool any_runs = false, others = false;
+  for (int k = 0; k < w->row->arity; k++) {
+    w->how[k] = access_of(w, k);
+    any_runs = any_runs || w->how[k] == RUNS;
+    others = others || w->how[k] == LINEAR || w->how[k] > RUNS;
+  }
+  w->by_runs = any_runs && !others && is_native(w->kind, w->dtype) && !w->add;
 }
 
 /* Where element `begin` of the output is: indices, and the offset of each operand that needs them. */
@@ -281,27 +307,89 @@ static void chunk_by_runs(const walk *w, int64_t begin, int64_t end) {
 }
 
 /* Fills block k with n elements from place `p` on (which is left as it was). */
-static void gather(const walk *w, int k, const place *from, void *block, int64_t n) {
+static void gather(const walk *w, int k, const place *from, char *block, int64_t n) {
   const mx_operand *o = &w->in[k];
   place p = *from;
   int64_t last = o->stride[w->ndim - 1];
   for (int64_t done = 0; done < n;) {
     int64_t m = run_length(w, &p, n - done);
-    mx_block_load((char *)block + (size_t)done * w->size, w->kind,
+    mx_block_load(block + (size_t)done * w->size, w->kind,
                   (const char *)o->data + (size_t)p.offset[k] * mx_dtype_size(o->dtype), o->dtype, last, o->truth, m);
     advance(w, m, &p);
     done += m;
   }
 }
 
+/* Twice the pattern of a periodic operand and a block more, so that a block can begin anywhere in it. */
+static void fill_periodic(const walk *w, int k, char *pattern) {
+  const mx_operand *o = &w->in[k];
+  int64_t period = w->period[k], have = period;
+  mx_block_load(pattern, w->kind, o->data, o->dtype, 1, o->truth, period);
+  while (have < period + MX_ROW_BLOCK) {
+    int64_t more = have < period + MX_ROW_BLOCK - have ? have : period + MX_ROW_BLOCK - have;
+    memcpy(pattern + (size_t)have * w->size, pattern, (size_t)more * w->size);
+    have += more;
+  }
+}
+
+/* Elements begin .. begin + n - 1 of an operand whose elements stand `period` times each. */
+#define REPEAT(T)                                                                                \
+  static void repeat_##T(T *d, const T *s, int64_t period, int64_t begin, int64_t n) {           \
+    int64_t at = 0, left = period - begin;                                                       \
+    for (int64_t i = 0; i < n; at++, left = period) {                                            \
+      int64_t m = left < n - i ? left : n - i;                                                   \
+      for (const T v = s[at]; m > 0; m--) d[i++] = v;                                            \
+    }                                                                                            \
+  }
+REPEAT(uint32_t)
+REPEAT(uint64_t)
+
+static void fill_repeated(const walk *w, int k, int64_t begin, char *block, int64_t n) {
+  const mx_operand *o = &w->in[k];
+  int64_t period = w->period[k], first = begin / period, count = (begin + n - 1) / period - first + 1;
+  _Alignas(64) char element[MX_ROW_BLOCK * 8];
+  mx_block_load(element, w->kind, (const char *)o->data + (size_t)first * mx_dtype_size(o->dtype), o->dtype, 1, o->truth,
+                count);
+  if (w->size == sizeof(uint32_t))
+    repeat_uint32_t((uint32_t *)block, (const uint32_t *)element, period, begin % period, n);
+  else
+    repeat_uint64_t((uint64_t *)block, (const uint64_t *)element, period, begin % period, n);
+}
+
+/* Operand k for elements i .. i + n - 1 of the output, which begin at place `p`: where it is, or gathered in `block`. */
+static const void *fetch(const walk *w, int k, int64_t i, int64_t n, const place *p, char *block) {
+  const mx_operand *o = &w->in[k];
+  switch (w->how[k]) {
+    case SINGLE:
+      return &w->value[k];
+    case DIRECT:
+      return (const char *)o->data + (size_t)i * w->size;
+    case LINEAR:
+      mx_block_load(block, w->kind, (const char *)o->data + (size_t)i * mx_dtype_size(o->dtype), o->dtype, 1, o->truth,
+                    n);
+      return block;
+    case PERIODIC: /* filled once for the chunk */
+      return block + (size_t)(i % w->period[k]) * w->size;
+    case REPEATED:
+      fill_repeated(w, k, i, block, n);
+      return block;
+    default:
+      gather(w, k, p, block, n);
+      return block;
+  }
+}
+
 static void chunk_by_blocks(const walk *w, int64_t begin, int64_t end) {
-  double block[MX_MAX_OPERANDS + 1][MX_ROW_BLOCK];
+  _Alignas(64) char block[MX_MAX_OPERANDS][2 * MX_ROW_BLOCK * 8], result[MX_ROW_BLOCK * 8];
   bool direct = is_native(w->kind, w->dtype) && !w->add;
-  bool moves = false; /* some operand has to be gathered */
+  bool moves = false; /* some operand is gathered by place */
+  unsigned single = 0;
   int64_t step = direct ? end - begin : MX_ROW_BLOCK;
   for (int k = 0; k < w->row->arity; k++) {
-    moves = moves || w->how[k] >= RUNS;
+    moves = moves || w->how[k] == RUNS || w->how[k] == GATHERED;
     if (w->how[k] >= LINEAR) step = MX_ROW_BLOCK;
+    if (w->how[k] == SINGLE) single |= 1u << k;
+    if (w->how[k] == PERIODIC) fill_periodic(w, k, block[k]);
   }
   place p;
   if (moves) find_place(w, begin, &p);
@@ -309,25 +397,10 @@ static void chunk_by_blocks(const walk *w, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; i += step) {
     int64_t n = end - i < step ? end - i : step;
     const void *in[MX_MAX_OPERANDS];
-    unsigned single = 0;
-    for (int k = 0; k < w->row->arity; k++) {
-      const mx_operand *o = &w->in[k];
-      in[k] = block[k];
-      if (w->how[k] == SINGLE) {
-        in[k] = &w->value[k];
-        single |= 1u << k;
-      } else if (w->how[k] == DIRECT) {
-        in[k] = (const char *)o->data + (size_t)i * w->size;
-      } else if (w->how[k] == LINEAR) {
-        mx_block_load(block[k], w->kind, (const char *)o->data + (size_t)i * mx_dtype_size(o->dtype), o->dtype, 1,
-                      o->truth, n);
-      } else {
-        gather(w, k, &p, block[k], n);
-      }
-    }
+    for (int k = 0; k < w->row->arity; k++) in[k] = fetch(w, k, i, n, &p, block[k]);
     char *out = w->out + (size_t)i * out_size;
-    w->row->block[w->kind](direct ? (void *)out : block[MX_MAX_OPERANDS], in, single, n);
-    if (!direct) mx_block_store(out, w->dtype, block[MX_MAX_OPERANDS], w->kind, w->add, n);
+    w->row->block[w->kind](direct ? out : result, in, single, n);
+    if (!direct) mx_block_store(out, w->dtype, result, w->kind, w->add, n);
     for (int64_t left = moves ? n : 0; left > 0;) {
       int64_t m = run_length(w, &p, left);
       advance(w, m, &p);
