@@ -224,16 +224,16 @@ t.MXNDArray <- function(x) {
 # One index vector against a dimension of n elements: NULL (all) or whole numbers from 1.
 nd.index <- function(i, n, call) {
   if (inherits(i, "MXNDArray")) i <- as.array.MXNDArray(i) != 0
+  if (anyNA(i)) mx.stop("value", "Subscripts cannot be NA.", call = call)
   if (is.logical(i)) {
     if (length(i) > n) mx.stop("value", "The logical subscript is too long.", call = call)
     i <- which(rep_len(i, n))
   }
-  if (!is.numeric(i) || anyNA(i))
-    mx.stop("value", "Subscripts must be whole numbers or TRUE and FALSE, without NA.", call = call)
+  if (!is.numeric(i)) mx.stop("value", "Subscripts must be whole numbers or TRUE and FALSE.", call = call)
   i <- trunc(as.double(i))
   if (any(i < 0)) {
     if (any(i > 0)) mx.stop("value", "Positive and negative subscripts cannot be mixed.", call = call)
-    return(as.double(seq_len(n))[if (any(i < 0)) i else TRUE])
+    return(as.double(seq_len(n))[i])
   }
   i <- i[i > 0]
   if (any(i > n)) mx.stop("value", "Subscript out of bounds: ", max(i), " of ", n, ".", call = call)

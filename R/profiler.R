@@ -69,15 +69,11 @@ profiler.write <- function(events, path) {
 }
 
 profiler.table <- function(events) {
-  key <- paste(events$operator, events$pass, sep = "\r")
-  total <- tapply(events$seconds, key, sum)
-  calls <- tapply(events$seconds, key, length)
-  parts <- strsplit(names(total), "\r", fixed = TRUE)
-  table <- data.frame(
-    operator = vapply(parts, `[`, "", 1L), pass = vapply(parts, `[`, "", 2L), calls = as.integer(calls),
-    total.ms = as.numeric(total) * 1e3, mean.ms = as.numeric(total / calls) * 1e3,
-    share = as.numeric(total / sum(total)), stringsAsFactors = FALSE
-  )
+  kind <- unique(events[c("operator", "pass")])
+  which <- match(paste(events$operator, events$pass), paste(kind$operator, kind$pass))
+  calls <- tabulate(which, nrow(kind))
+  total <- vapply(seq_len(nrow(kind)), function(i) sum(events$seconds[which == i]), 0)
+  table <- data.frame(kind, calls = calls, total.ms = total * 1e3, mean.ms = total / calls * 1e3, share = total / sum(total))
   table <- table[order(-table$total.ms), ]
   rownames(table) <- NULL
   table

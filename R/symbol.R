@@ -98,7 +98,8 @@ mx.apply <- function(x, ...) {
 
 symbol.apply <- function(x, args) {
   name <- args$name
-  .Call(ffi_symbol_compose, x, name, args[names(args) != "name" | is.null(names(args))])
+  args$name <- NULL
+  .Call(ffi_symbol_compose, x, name, args)
 }
 
 #' @rdname mx.symbol

@@ -394,6 +394,7 @@ const mx_op mx_ops_elementwise[] = {
      .params_size = sizeof(hard_sigmoid_params),
      MX_DERIVATIVE_RECORD(backward_hard_sigmoid, 2, ONE)},
     {.name = "add_n",
+     .in_names = MX_STRINGS("args"), /* as the R argument is called */
      .aliases = MX_STRINGS("ElementWiseSum", "_sparse_ElementWiseSum", "_sparse_add_n"),
      .family = TWO,
      .doc = "Sum of any number of arrays of one shape.",

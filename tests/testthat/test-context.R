@@ -1,0 +1,21 @@
+test_that("contexts are lists with a kind and a number", {
+  expect_equal(unclass(mx.cpu(3)), list(device = "cpu", device_id = 3L, device_typeid = 1L))
+  expect_equal(unclass(mx.gpu(1)), list(device = "gpu", device_id = 1L, device_typeid = 2L))
+  expect_true(is.mx.context(mx.cpu()))
+  expect_false(is.mx.context("cpu"))
+  expect_false(is.mx.context(NULL))
+  expect_output(print(mx.gpu(1)), "<MXContext gpu(1)>", fixed = TRUE)
+  expect_equal(format(mx.cpu()), "cpu(0)")
+  expect_error(mx.cpu("a"), class = "mxnet_value_error")
+  expect_error(mx.gpu(-1), class = "mxnet_value_error")
+})
+
+test_that("the default context is used and can be changed", {
+  on.exit(mx.ctx.default(mx.cpu()))
+  expect_equal(mx.ctx.default(), mx.cpu())
+  expect_equal(mx.ctx.default(mx.cpu(1)), mx.cpu(1))
+  expect_equal(ctx(mx.nd.zeros(2)), mx.cpu(1))
+  expect_equal(ctx(mx.runif(2)), mx.cpu(1))
+  expect_equal(ctx(mx.nd.zeros(2, mx.cpu())), mx.cpu(0))
+  expect_error(mx.ctx.default("cpu"), class = "mxnet_value_error")
+})
