@@ -1335,22 +1335,22 @@ mx.nd.hard.sigmoid <- function(data = NULL, alpha = 0.2, beta = 0.5, out = NULL)
 
 #' @rdname mx.symbol.add_n
 #' @export
-mx.nd.add.n <- function(data = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "add_n", list(data, num_args), out)
+mx.nd.add.n <- function(args = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "add_n", list(args, num_args), out)
 }
 
 #' @rdname mx.symbol.add_n
 #' @export
-mx.nd.ElementWiseSum <- function(data = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "ElementWiseSum", list(data, num_args), out)
+mx.nd.ElementWiseSum <- function(args = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "ElementWiseSum", list(args, num_args), out)
 }
 
-mx.nd.internal.sparse.ElementWiseSum <- function(data = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "_sparse_ElementWiseSum", list(data, num_args), out)
+mx.nd.internal.sparse.ElementWiseSum <- function(args = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_ElementWiseSum", list(args, num_args), out)
 }
 
-mx.nd.internal.sparse.add.n <- function(data = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "_sparse_add_n", list(data, num_args), out)
+mx.nd.internal.sparse.add.n <- function(args = NULL, num_args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_add_n", list(args, num_args), out)
 }
 
 #' @rdname mx.symbol.gather_nd

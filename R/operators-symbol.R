@@ -2400,7 +2400,7 @@ mx.varg.symbol.hard_sigmoid <- function(args) .Call(ffi_symbol_operator, "hard_s
 #' @noMd
 #' @title Sum of any number of arrays of one shape
 #' @description Sum of any number of arrays of one shape.
-#' @param data A list of inputs.
+#' @param args A list of inputs.
 #' @param num_args Number of arrays. Integer in [1, 2147483647]; required.
 #' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
 #' @param name Name of the node; NULL makes one up.
