@@ -851,47 +851,7 @@ mx.symbol.Correlation <- function(
 
 mx.varg.symbol.Correlation <- function(args) .Call(ffi_symbol_operator, "Correlation", args, NULL)
 
-#' @noMd
-#' @title An array of zeros
-#' @description An array of zeros.
-#' @param shape Shape of the output; empty, or a length of 0: as the rest of the graph says. Integers, in R's order in [-1, 9.223372e+18].
-#' @param ctx Device such as cpu(0); used by calls on arrays, a graph runs where it is bound. String.
-#' @param dtype Element type of the output. "bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8".
-#' @param ... Parameters with dots in the place of underscores (symbols only).
-#' @param name Name of the node; NULL makes one up.
-#' @return \code{mx.symbol.*}: a symbol.
-#' @name mx.symbol.zeros
-NULL
-
-#' @rdname mx.symbol.zeros
-#' @export
-mx.symbol.zeros <- function(..., shape = NULL, ctx = NULL, dtype = "float32", name = NULL) {
-  symbol.operator("zeros", environment(), ...)
-}
-
-mx.varg.symbol.zeros <- function(args) .Call(ffi_symbol_operator, "zeros", args, NULL)
-
 mx.varg.symbol.internal.zeros <- function(args) .Call(ffi_symbol_operator, "_zeros", args, NULL)
-
-#' @noMd
-#' @title An array of ones
-#' @description An array of ones.
-#' @param shape Shape of the output; empty, or a length of 0: as the rest of the graph says. Integers, in R's order in [-1, 9.223372e+18].
-#' @param ctx Device such as cpu(0); used by calls on arrays, a graph runs where it is bound. String.
-#' @param dtype Element type of the output. "bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8".
-#' @param ... Parameters with dots in the place of underscores (symbols only).
-#' @param name Name of the node; NULL makes one up.
-#' @return \code{mx.symbol.*}: a symbol.
-#' @name mx.symbol.ones
-NULL
-
-#' @rdname mx.symbol.ones
-#' @export
-mx.symbol.ones <- function(..., shape = NULL, ctx = NULL, dtype = "float32", name = NULL) {
-  symbol.operator("ones", environment(), ...)
-}
-
-mx.varg.symbol.ones <- function(args) .Call(ffi_symbol_operator, "ones", args, NULL)
 
 mx.varg.symbol.internal.ones <- function(args) .Call(ffi_symbol_operator, "_ones", args, NULL)
 
