@@ -32,7 +32,17 @@ static mx_status cpu_copy(mx_device *dev, void *dst, const void *src, size_t byt
 }
 
 static mx_status cpu_zero(mx_device *dev, void *dst, size_t bytes, mx_error *err) {
-  memset(dst, 0, bytes);
+  int threads = mx_threads_for((int64_t)bytes, COPY_GRAIN);
+  if (threads == 1) {
+    if (bytes) memset(dst, 0, bytes);
+    return MX_OK;
+  }
+  const int64_t block = COPY_GRAIN, n = ((int64_t)bytes + block - 1) / block;
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < n; i++) {
+    size_t from = (size_t)(i * block), len = bytes - from < (size_t)block ? bytes - from : (size_t)block;
+    memset((char *)dst + from, 0, len);
+  }
   return MX_OK;
 }
 

@@ -3,16 +3,14 @@
 
 #include "ops/manipulate.h"
 
-static mx_status convert(const mx_call *c, int i) {
-  int64_t n = mx_shape_size(&c->out[i].shape);
-  if (c->req[i] == MX_NULL) return MX_OK;
-  if (c->in[i].dtype == c->out[i].dtype)
-    mx_bytes_copy(c->out[i].data, c->in[i].data, (size_t)n * mx_dtype_size(c->in[i].dtype));
-  else
-    mx_convert(c->in[i].data, c->in[i].dtype, c->out[i].data, c->out[i].dtype, n);
+static void convert(const mx_call *c, int i) {
+  if (c->req[i] != MX_NULL)
+    mx_convert(c->in[i].data, c->in[i].dtype, c->out[i].data, c->out[i].dtype, mx_shape_size(&c->out[i].shape));
+}
+static mx_status cast_kernel(const mx_call *c, mx_error *err) {
+  for (int i = 0; i < c->n_in; i++) convert(c, i);
   return MX_OK;
 }
-static mx_status cast_kernel(const mx_call *c, mx_error *err) { return convert(c, 0); }
 
 /* The head gradient of output i in the dtype of input i. */
 static mx_status cast_back(mx_grad *g, int i, mx_error *err) {
@@ -78,7 +76,7 @@ static mx_status multi_infer(const void *params, mx_shape *in, int n_in, mx_shap
   char name[32];
   for (int i = 0; i < n_in; i++) {
     snprintf(name, sizeof(name), "data_%d", i);
-    MX_TRY(mx_shape_unify(&in[i], &out[i], name, err));
+    MX_TRY(mx_layer_unify(&in[i], &out[i], name, err));
   }
   return MX_OK;
 }
@@ -97,11 +95,6 @@ static mx_status multi_dtype(const void *params, mx_dtype *in, int n_in, mx_dtyp
   }
   return MX_OK;
 }
-static mx_status multi_kernel(const mx_call *c, mx_error *err) {
-  for (int i = 0; i < c->n_in; i++) MX_TRY(convert(c, i));
-  return MX_OK;
-}
-
 /* ---- cast_storage ---- */
 
 typedef struct storage_params {
@@ -172,7 +165,7 @@ const mx_op mx_ops_cast[] = {
      .infer_shape = multi_infer,
      .infer_dtype = multi_dtype,
      .gradient = cast_gradient,
-     .kernel = multi_kernel},
+     .kernel = cast_kernel},
     {.name = "cast_storage",
      .aliases = MX_STRINGS("_sparse_cast_storage"),
      FAMILY,
@@ -185,7 +178,7 @@ const mx_op mx_ops_cast[] = {
      .n_out = 1,
      .gradient = mx_view_gradient,
      .aliases_mem = mx_alias_first,
-     .flags = MX_OP_VIEW,
+     .flags = MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = mx_view_kernel},
     {.name = "_CrossDeviceCopy",
      FAMILY,
@@ -195,7 +188,7 @@ const mx_op mx_ops_cast[] = {
      .n_out = 1,
      .gradient = mx_view_gradient,
      .aliases_mem = mx_alias_first,
-     .flags = MX_OP_VIEW,
+     .flags = MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = mx_view_kernel},
     {.name = "_copyto",
      FAMILY,

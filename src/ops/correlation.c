@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops/layer.h"
 #include "ops/manipulate.h"
 
 typedef struct correlation_params {
@@ -68,7 +67,7 @@ static mx_status pair_infer(const correlation_params *p, mx_shape *a, mx_shape *
   mx_shape four = mx_shape_of(MX_DIM_UNKNOWN, MX_DIM_UNKNOWN, MX_DIM_UNKNOWN, MX_DIM_UNKNOWN);
   geometry g;
   MX_TRY(mx_shape_merge(a, &four, "data1", err));
-  MX_TRY(mx_shape_unify(a, b, "data2", err));
+  MX_TRY(mx_layer_unify(a, b, "data2", err));
   if (!mx_shape_known(a)) return MX_OK;
   MX_TRY(mx_shape_check_size(a, 8, err));
   MX_TRY(make_geometry(p, a, &g, err));
@@ -172,8 +171,8 @@ static mx_status correlation_gradient(mx_grad *g, mx_error *err) {
 
 static mx_status back_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
   MX_TRY(pair_infer(params, &in[1], &in[2], &in[0], err));
-  MX_TRY(mx_shape_unify(&in[1], &out[0], "data1", err));
-  return mx_shape_unify(&in[2], &out[1], "data2", err);
+  MX_TRY(mx_layer_unify(&in[1], &out[0], "data1", err));
+  return mx_layer_unify(&in[2], &out[1], "data2", err);
 }
 
 static int back_threads(const geometry *g) {

@@ -11,9 +11,6 @@ static const char *const number_dtypes[] = {"float16", "float32", "float64", "in
 #define CTX_DOC "Device such as cpu(0); used by calls on arrays, a graph runs where it is bound."
 #define SHAPE_DOC "Shape of the output; empty, or a length of 0: as the rest of the graph says."
 
-static size_t out_bytes(const mx_call *c) {
-  return (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype);
-}
 static int64_t out_size(const mx_call *c) { return mx_shape_size(&c->out[0].shape); }
 
 /* In saved graphs a length of 0 means "to be inferred". */
@@ -52,8 +49,7 @@ static mx_status fill_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype
 }
 
 static mx_status zeros_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] != MX_NULL) mx_bytes_zero(c->out[0].data, out_bytes(c));
-  return MX_OK;
+  return c->req[0] == MX_NULL ? MX_OK : mx_zero_output(c, 0, err);
 }
 static mx_status ones_kernel(const mx_call *c, mx_error *err) {
   if (c->req[0] != MX_NULL) mx_fill(c->out[0].data, c->out[0].dtype, out_size(c), 1);
@@ -230,7 +226,7 @@ static mx_status eye_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype 
 static mx_status eye_kernel(const mx_call *c, mx_error *err) {
   int64_t n = c->out[0].shape.dim[0], m = c->out[0].shape.dim[1], k = ((const eye_params *)c->params)->k;
   if (c->req[0] == MX_NULL) return MX_OK;
-  mx_bytes_zero(c->out[0].data, out_bytes(c));
+  MX_TRY(mx_zero_output(c, 0, err));
   if (k >= m || k <= -n) return MX_OK;
   int64_t row = k < 0 ? -k : 0, col = k > 0 ? k : 0, count = n - row < m - col ? n - row : m - col;
   size_t element = mx_dtype_size(c->out[0].dtype);
@@ -271,8 +267,10 @@ static const mx_param reset_table[] = {MX_P_INT(reset_params, num_arrays, NULL, 
 
 static int reset_count(const void *params) { return (int)((const reset_params *)params)->num_arrays; }
 static mx_status reset_kernel(const mx_call *c, mx_error *err) {
-  for (int i = 0; i < c->n_in; i++)
-    mx_bytes_zero(c->in[i].data, (size_t)mx_shape_size(&c->in[i].shape) * mx_dtype_size(c->in[i].dtype));
+  for (int i = 0; i < c->n_in; i++) {
+    size_t bytes = (size_t)mx_shape_size(&c->in[i].shape) * mx_dtype_size(c->in[i].dtype);
+    if (bytes > 0) MX_TRY(c->device->ops->zero(c->device, c->in[i].data, bytes, err));
+  }
   return MX_OK;
 }
 
@@ -286,6 +284,7 @@ const mx_op mx_ops_create[] = {
      .params_size = sizeof(fill_params),
      .infer_shape = fill_infer,
      .infer_dtype = fill_dtype,
+     .flags = MX_OP_PORTABLE,
      .kernel = zeros_kernel},
     {.name = "_ones",
      FAMILY,
@@ -310,6 +309,7 @@ const mx_op mx_ops_create[] = {
      .params_size = sizeof(typeless_params),
      .infer_shape = typeless_infer,
      .infer_dtype = typeless_dtype,
+     .flags = MX_OP_PORTABLE,
      .kernel = zeros_kernel},
     {.name = "_backward_zeros",
      FAMILY,
@@ -317,13 +317,14 @@ const mx_op mx_ops_create[] = {
      .params_size = sizeof(fill_params),
      .infer_shape = exact_infer,
      .infer_dtype = fill_dtype,
-     .flags = MX_OP_HIDDEN,
+     .flags = MX_OP_HIDDEN | MX_OP_PORTABLE,
      .kernel = zeros_kernel},
     {.name = "_NoGradient",
      FAMILY,
      .doc = "Stands in graphs for a gradient that does not exist: zeros of the shape that is needed.",
      .infer_shape = open_infer,
      .infer_dtype = open_dtype,
+     .flags = MX_OP_PORTABLE,
      .kernel = zeros_kernel},
     {.name = "_arange",
      FAMILY,
@@ -370,6 +371,6 @@ const mx_op mx_ops_create[] = {
      .mutates = ~(uint32_t)0,
      .infer_shape = open_infer,
      .infer_dtype = open_dtype,
-     .flags = MX_OP_IMPERATIVE,
+     .flags = MX_OP_IMPERATIVE | MX_OP_PORTABLE,
      .kernel = reset_kernel},
     {0}};

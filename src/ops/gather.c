@@ -167,8 +167,7 @@ static mx_status gather_back_kernel(const mx_call *c, mx_error *err) {
   points p;
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(make_points(&c->out[0].shape, &c->in[1], &p));
-  if (c->req[0] != MX_ADD)
-    mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype));
+  if (c->req[0] != MX_ADD) MX_TRY(mx_zero_output(c, 0, err));
   return scatter_points(&p, c->out[0].data, c->in[0].data, c->out[0].dtype, true, err);
 }
 
@@ -184,7 +183,7 @@ static mx_status scatter_kernel(const mx_call *c, mx_error *err) {
   points p;
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(make_points(&c->out[0].shape, &c->in[1], &p));
-  mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype));
+  MX_TRY(mx_zero_output(c, 0, err));
   return scatter_points(&p, c->out[0].data, c->in[0].data, c->out[0].dtype, false, err);
 }
 static mx_status scatter_gradient(mx_grad *g, mx_error *err) {
@@ -197,7 +196,7 @@ static mx_status scatter_gradient(mx_grad *g, mx_error *err) {
 static mx_status set_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
   mx_shape want;
   MX_TRY(mx_shape_merge(&in[0], &((const shape_params *)params)->shape, "lhs", err));
-  MX_TRY(mx_shape_unify(&in[0], &out[0], "output", err));
+  MX_TRY(mx_layer_unify(&in[0], &out[0], "output", err));
   MX_TRY(values_shape(&in[0], &in[2], &want, err));
   return mx_shape_merge(&in[1], &want, "rhs", err);
 }
@@ -211,8 +210,7 @@ static mx_status set_kernel(const mx_call *c, mx_error *err) {
   points p;
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(make_points(&c->out[0].shape, &c->in[2], &p));
-  mx_bytes_copy(c->out[0].data, c->in[0].data,
-                (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype));
+  MX_TRY(mx_copy_first(c, err));
   return scatter_points(&p, c->out[0].data, c->in[1].data, c->out[0].dtype, false, err);
 }
 

@@ -415,7 +415,7 @@ static mx_status pick_back_kernel(const mx_call *c, mx_error *err) {
   picking g;
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(pick_geometry(c->params, &c->out[0].shape, &g, err));
-  mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype));
+  MX_TRY(mx_zero_output(c, 0, err));
   pick_run(&g, &c->out[0], &c->in[1], &c->in[0], false);
   return MX_OK;
 }
@@ -427,7 +427,7 @@ static mx_status batch_take_infer(const void *params, mx_shape *in, int n_in, mx
   MX_TRY(mx_shape_merge(&in[0], &two, "a", err));
   mx_shape one = mx_shape_of(in[0].dim[0]);
   MX_TRY(mx_shape_merge(&in[1], &one, "indices", err));
-  MX_TRY(mx_shape_unify(&in[1], &out[0], "output", err));
+  MX_TRY(mx_layer_unify(&in[1], &out[0], "output", err));
   in[0].dim[0] = in[1].dim[0];
   return MX_OK;
 }
@@ -497,7 +497,7 @@ static mx_status encode_infer(const void *params, mx_shape *in, int n_in, mx_sha
   MX_TRY(mx_shape_merge(&in[0], &one, "lhs", err));
   two.dim[0] = in[0].dim[0];
   MX_TRY(mx_shape_merge(&in[1], &two, "rhs", err));
-  return mx_shape_unify(&in[1], &out[0], "output", err);
+  return mx_layer_unify(&in[1], &out[0], "output", err);
 }
 static mx_status encode_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
   return mx_dtype_unify(&in[1], &out[0], "output", err);
@@ -505,7 +505,7 @@ static mx_status encode_dtype(const void *params, mx_dtype *in, int n_in, mx_dty
 static mx_status encode_kernel(const mx_call *c, mx_error *err) {
   const mx_shape *s = &c->out[0].shape;
   if (c->req[0] == MX_NULL) return MX_OK;
-  mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(s) * mx_dtype_size(c->out[0].dtype));
+  MX_TRY(mx_zero_output(c, 0, err));
   mark_rows(&c->in[0], &c->out[0], s->dim[0], s->dim[1], 1);
   return MX_OK;
 }
@@ -516,7 +516,7 @@ static mx_status fill_infer(const void *params, mx_shape *in, int n_in, mx_shape
   mx_shape one = mx_shape_of(in[0].dim[0]);
   MX_TRY(mx_shape_merge(&in[1], &one, "mhs", err));
   MX_TRY(mx_shape_merge(&in[2], &one, "rhs", err));
-  return mx_shape_unify(&in[0], &out[0], "output", err);
+  return mx_layer_unify(&in[0], &out[0], "output", err);
 }
 static mx_status fill_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
   MX_TRY(mx_dtype_unify(&in[0], &in[1], "mhs", err));
@@ -529,7 +529,7 @@ static mx_status fill_kernel(const mx_call *c, mx_error *err) {
   picking g = {s->dim[0], s->dim[1], 1, MODE_CLIP};
   if (c->req[0] == MX_NULL || s->dim[0] == 0) return MX_OK;
   if (s->dim[1] == 0) return no_rows(err);
-  mx_bytes_copy(c->out[0].data, c->in[0].data, (size_t)mx_shape_size(s) * mx_dtype_size(c->out[0].dtype));
+  MX_TRY(mx_copy_first(c, err));
   pick_run(&g, &c->out[0], &c->in[2], &c->in[1], false);
   return MX_OK;
 }

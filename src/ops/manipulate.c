@@ -16,11 +16,6 @@ mx_status mx_dtype_unify(mx_dtype *a, mx_dtype *b, const char *what, mx_error *e
   return MX_ERR_TYPE;
 }
 
-mx_status mx_shape_unify(mx_shape *a, mx_shape *b, const char *what, mx_error *err) {
-  MX_TRY(mx_shape_merge(a, b, what, err));
-  return mx_shape_merge(b, a, what, err);
-}
-
 mx_status mx_infer_dtype_first(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
   for (int i = 0; i < n_out; i++) MX_TRY(mx_dtype_unify(&in[0], &out[i], "output", err));
   if (n_out) out[0] = in[0];
@@ -42,11 +37,21 @@ mx_status mx_axis_param(int64_t axis, int ndim, const char *name, int *out, mx_e
 
 const mx_alias mx_alias_first[] = {{0, 0}, {-1, -1}};
 
+static size_t tensor_bytes(const mx_tensor *t) { return (size_t)mx_shape_size(&t->shape) * mx_dtype_size(t->dtype); }
+
+mx_status mx_copy_first(const mx_call *c, mx_error *err) {
+  size_t bytes = tensor_bytes(&c->out[0]);
+  if (c->out[0].data == c->in[0].data || bytes == 0) return MX_OK;
+  return c->device->ops->copy(c->device, c->out[0].data, c->in[0].data, bytes, err);
+}
+
+mx_status mx_zero_output(const mx_call *c, int i, mx_error *err) {
+  size_t bytes = tensor_bytes(&c->out[i]);
+  return bytes == 0 ? MX_OK : c->device->ops->zero(c->device, c->out[i].data, bytes, err);
+}
+
 mx_status mx_view_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] != MX_NULL)
-    mx_bytes_copy(c->out[0].data, c->in[0].data,
-                  (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype));
-  return MX_OK;
+  return c->req[0] == MX_NULL ? MX_OK : mx_copy_first(c, err);
 }
 
 mx_status mx_grad_reshape(mx_grad *g, mx_entry in, const mx_shape *to, mx_entry *out, mx_error *err) {
@@ -119,10 +124,6 @@ void mx_fill(void *dst, mx_dtype dtype, int64_t n, double value) {
   uint64_t one = 0;
   if (n == 0) return;
   mx_convert(&value, MX_FLOAT64, &one, dtype, 1);
-  if (one == 0) {
-    mx_bytes_zero(dst, (size_t)n * mx_dtype_size(dtype));
-    return;
-  }
   mx_strided_copy(&(mx_strided){.ndim = 1, .dim = {n}, .src = {0}, .dst = {1}}, mx_dtype_size(dtype), &one, dst);
 }
 

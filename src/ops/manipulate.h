@@ -3,13 +3,12 @@
 #ifndef MX_OPS_MANIPULATE_H
 #define MX_OPS_MANIPULATE_H
 
+#include "ops/layer.h"
 #include "ops/op.h"
 #include "ops/strided.h"
 
 /* Makes two dtypes equal: an unknown one takes the other. A conflict is MX_ERR_TYPE and names `what`. */
 MX_NODISCARD mx_status mx_dtype_unify(mx_dtype *a, mx_dtype *b, const char *what, mx_error *err);
-/* The same for shapes. */
-MX_NODISCARD mx_status mx_shape_unify(mx_shape *a, mx_shape *b, const char *what, mx_error *err);
 
 /* infer_dtype: input 0 and every output have one dtype; further inputs are indices or lengths of any dtype. */
 MX_NODISCARD mx_status mx_infer_dtype_first(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,
@@ -18,7 +17,11 @@ MX_NODISCARD mx_status mx_infer_dtype_first(const void *params, mx_dtype *in, in
 /* mx_axis_resolve with the name of the parameter in the message. */
 MX_NODISCARD mx_status mx_axis_param(int64_t axis, int ndim, const char *name, int *out, mx_error *err);
 
-/* Kernel of operators whose output has the bytes of input 0. */
+/* Writes the bytes of input 0 (nothing when they are there already), or zeros, to output i, on every kind of device. */
+MX_NODISCARD mx_status mx_copy_first(const mx_call *c, mx_error *err);
+MX_NODISCARD mx_status mx_zero_output(const mx_call *c, int i, mx_error *err);
+
+/* Kernel of operators whose output has the bytes of input 0, on every kind of device. */
 MX_NODISCARD mx_status mx_view_kernel(const mx_call *c, mx_error *err);
 /* Gradient of such operators: the head gradient in the shape of input 0. */
 MX_NODISCARD mx_status mx_view_gradient(mx_grad *g, mx_error *err);

@@ -201,7 +201,7 @@ static mx_status pad_back_kernel(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL || size == 0) return MX_OK;
   if (c->out[0].shape.ndim == 0) return mx_view_kernel(c, err);
   pad_rows g = pad_geometry(c->params, &c->out[0].shape, &c->in[0].shape);
-  mx_bytes_zero(c->out[0].data, (size_t)size * es);
+  MX_TRY(mx_zero_output(c, 0, err));
   int64_t rows = mx_shape_size(&c->in[0].shape) / g.m, groups = 1;
   for (int i = 0; i < g.ndim - 1 && g.small[i] == g.large[i]; i++) groups *= g.small[i];
   int64_t each = rows / groups;
@@ -327,7 +327,7 @@ static mx_status diag_kernel(const mx_call *c, mx_error *err) {
   if (c->in[0].shape.ndim != 1)
     return diagonal_copy(p, &c->in[0].shape, element, c->in[0].data, NULL, c->out[0].data, err);
   diag_params matrix = {.k = p->k, .axis1 = 0, .axis2 = 1};
-  mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(&c->out[0].shape) * element);
+  MX_TRY(mx_zero_output(c, 0, err));
   return diagonal_copy(&matrix, &c->out[0].shape, element, c->out[0].data, c->in[0].data, NULL, err);
 }
 
@@ -343,7 +343,7 @@ static mx_status diag_back_infer(const void *params, mx_shape *in, int n_in, mx_
 static mx_status diag_back_kernel(const mx_call *c, mx_error *err) {
   size_t element = mx_dtype_size(c->out[0].dtype);
   if (c->req[0] == MX_NULL) return MX_OK;
-  mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(&c->out[0].shape) * element);
+  MX_TRY(mx_zero_output(c, 0, err));
   return diagonal_copy(c->params, &c->out[0].shape, element, c->out[0].data, c->in[0].data, NULL, err);
 }
 

@@ -196,7 +196,7 @@ static mx_status cumsum_infer(const void *params, mx_shape *in, int n_in, mx_sha
   const cumsum_params *p = params;
   int axis;
   if (p->axis.given) {
-    MX_TRY(mx_shape_unify(&in[0], &out[0], "output", err));
+    MX_TRY(mx_layer_unify(&in[0], &out[0], "output", err));
     return in[0].ndim < 0 ? MX_OK : mx_axis_resolve(p->axis.value, in[0].ndim, &axis, err);
   }
   if (!mx_shape_known(&in[0])) return MX_OK;
@@ -303,7 +303,7 @@ static mx_status histogram_infer(const void *params, mx_shape *in, int n_in, mx_
   int64_t bins = p->bin_cnt.given ? p->bin_cnt.value : MX_DIM_UNKNOWN;
   if (n_in > 1) {
     mx_shape edges = mx_shape_of(MX_DIM_UNKNOWN);
-    MX_TRY(mx_shape_unify(&edges, &in[1], "bins", err));
+    MX_TRY(mx_layer_unify(&edges, &in[1], "bins", err));
     if (edges.dim[0] == MX_DIM_UNKNOWN) return MX_OK;
     bins = edges.dim[0] - 1;
     if (bins < 1) return mx_fail(err, MX_ERR_SHAPE, "bins has %lld numbers, but two are needed.", (long long)bins + 1);

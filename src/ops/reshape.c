@@ -342,17 +342,18 @@ static mx_status tells_dtype(const void *params, mx_dtype *in, int n_in, mx_dtyp
   return mx_dtype_unify(&want, &out[0], "output", err);
 }
 static mx_status shape_array_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] != MX_NULL) memcpy(c->out[0].data, c->in[0].shape.dim, (size_t)c->in[0].shape.ndim * sizeof(int64_t));
-  return MX_OK;
+  const mx_shape *s = &c->in[0].shape;
+  if (c->req[0] == MX_NULL || s->ndim == 0) return MX_OK;
+  return c->device->ops->copy_in(c->device, c->out[0].data, s->dim, (size_t)s->ndim * sizeof(int64_t), err);
 }
 static mx_status size_array_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] != MX_NULL) *(int64_t *)c->out[0].data = mx_shape_size(&c->in[0].shape);
-  return MX_OK;
+  int64_t size = mx_shape_size(&c->in[0].shape);
+  return c->req[0] == MX_NULL ? MX_OK : c->device->ops->copy_in(c->device, c->out[0].data, &size, sizeof(size), err);
 }
 
 #define VIEW                                                                                \
   .n_in = 1, .n_out = 1, .infer_dtype = mx_infer_dtype_first, .gradient = mx_view_gradient, \
-  .aliases_mem = mx_alias_first, .flags = MX_OP_VIEW, .kernel = mx_view_kernel
+  .aliases_mem = mx_alias_first, .flags = MX_OP_VIEW | MX_OP_PORTABLE, .kernel = mx_view_kernel
 #define FAMILY .family = "Shape manipulation"
 
 const mx_op mx_ops_reshape[] = {
@@ -409,7 +410,7 @@ const mx_op mx_ops_reshape[] = {
      .infer_dtype = mx_infer_dtype_first,
      .gradient = mx_view_gradient,
      .aliases_mem = mx_alias_first,
-     .flags = MX_OP_VIEW,
+     .flags = MX_OP_VIEW | MX_OP_PORTABLE,
      .kernel = mx_view_kernel},
     {.name = "shape_array",
      FAMILY,
@@ -419,6 +420,7 @@ const mx_op mx_ops_reshape[] = {
      .n_out = 1,
      .infer_shape = shape_array_infer,
      .infer_dtype = tells_dtype,
+     .flags = MX_OP_PORTABLE,
      .kernel = shape_array_kernel},
     {.name = "size_array",
      FAMILY,
@@ -428,5 +430,6 @@ const mx_op mx_ops_reshape[] = {
      .n_out = 1,
      .infer_shape = size_array_infer,
      .infer_dtype = tells_dtype,
+     .flags = MX_OP_PORTABLE,
      .kernel = size_array_kernel},
     {0}};

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ops/layer.h"
 #include "ops/manipulate.h"
 
 typedef struct roi_params {
@@ -167,7 +166,7 @@ static mx_status roi_gradient(mx_grad *g, mx_error *err) {
 /* ---- backward: (head, rois, argmax) to data ---- */
 
 static mx_status back_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
-  MX_TRY(mx_shape_unify(&in[0], &in[2], "argmax", err));
+  MX_TRY(mx_layer_unify(&in[0], &in[2], "argmax", err));
   return mx_shape_merge(&out[0], &((const roi_params *)params)->shape, "gradient of data", err);
 }
 static mx_status back_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
@@ -184,7 +183,7 @@ static mx_status back_kernel(const mx_call *c, mx_error *err) {
   int64_t cells = p->pooled_size.dim[0] * p->pooled_size.dim[1];
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(check_images(c, 1, s->dim[0], p->spatial_scale, err));
-  if (c->req[0] != MX_ADD) mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(s) * mx_dtype_size(c->out[0].dtype));
+  if (c->req[0] != MX_ADD) MX_TRY(mx_zero_output(c, 0, err));
 #pragma omp parallel for num_threads(mx_threads_for(n *channels *cells, MX_GRAIN))
   for (int64_t k = 0; k < channels; k++) {
     for (int64_t i = 0; i < n; i++) {

@@ -67,7 +67,7 @@ static void read_lengths(const mx_call *c, int input, const layout *l, int64_t f
 }
 
 static mx_status same_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
-  MX_TRY(mx_shape_unify(&in[0], &out[0], "data", err));
+  MX_TRY(mx_layer_unify(&in[0], &out[0], "data", err));
   MX_TRY(data_infer(params, in, n_in, err));
   return mx_shape_merge(&out[0], &in[0], "output", err);
 }
@@ -90,11 +90,10 @@ static mx_status self_gradient(mx_grad *g, const char *op, mx_error *err) {
 static mx_status mask_kernel(const mx_call *c, mx_error *err) {
   const sequence_params *p = c->params;
   layout l = make_layout(&c->in[0].shape, p->axis);
-  size_t es = mx_dtype_size(c->out[0].dtype);
   int64_t size = mx_shape_size(&c->out[0].shape), rest = l.rest;
   uint64_t value = 0;
   if (c->req[0] == MX_NULL) return MX_OK;
-  mx_bytes_copy(c->out[0].data, c->in[0].data, (size_t)size * es);
+  MX_TRY(mx_copy_first(c, err));
   if (!p->use_sequence_length || size == 0) return MX_OK;
   mx_convert(&p->value, MX_FLOAT64, &value, c->out[0].dtype, 1);
 #pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))
@@ -193,7 +192,7 @@ static mx_status last_back_kernel(const mx_call *c, mx_error *err) {
   layout l = make_layout(&c->out[0].shape, ((const sequence_params *)c->params)->axis);
   int64_t size = mx_shape_size(&c->out[0].shape);
   if (c->req[0] == MX_NULL || size == 0) return MX_OK;
-  mx_bytes_zero(c->out[0].data, (size_t)size * mx_dtype_size(c->out[0].dtype));
+  MX_TRY(mx_zero_output(c, 0, err));
   move_last(c, 1, &l, c->out[0].data, c->in[0].data, false);
   return MX_OK;
 }

@@ -240,7 +240,7 @@ static mx_status place_kernel(const mx_call *c, mx_error *err) {
     if (mx_shape_size(&c->in[0].shape) > 0) region_add(&r, &c->out[0], &c->in[0]);
     return MX_OK;
   }
-  mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(&c->out[0].shape) * element);
+  MX_TRY(mx_zero_output(c, 0, err));
   region_copy(&r, &c->out[0].shape, element, c->out[0].data, c->in[0].data, NULL);
   return MX_OK;
 }
@@ -462,7 +462,7 @@ static mx_status assign_scalar_check(void *params, mx_error *err) {
 static mx_status assign_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
   region r;
   mx_shape part;
-  MX_TRY(mx_shape_unify(&in[0], &out[0], "lhs", err));
+  MX_TRY(mx_layer_unify(&in[0], &out[0], "lhs", err));
   if (in[0].ndim < 0) return MX_OK;
   MX_TRY(slice_region(params, &in[0], &r, err));
   region_shape(&r, &part);
@@ -472,20 +472,15 @@ static mx_status assign_infer(const void *params, mx_shape *in, int n_in, mx_sha
 static mx_status assign_scalar_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out,
                                      mx_error *err) {
   region r;
-  MX_TRY(mx_shape_unify(&in[0], &out[0], "data", err));
+  MX_TRY(mx_layer_unify(&in[0], &out[0], "data", err));
   return in[0].ndim < 0 ? MX_OK : slice_region(&((const assign_params *)params)->slice, &in[0], &r, err);
-}
-
-static void copy_first(const mx_call *c) {
-  mx_bytes_copy(c->out[0].data, c->in[0].data,
-                (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype));
 }
 
 static mx_status assign_kernel(const mx_call *c, mx_error *err) {
   region r;
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(slice_region(c->params, &c->in[0].shape, &r, err));
-  copy_first(c);
+  MX_TRY(mx_copy_first(c, err));
   region_copy(&r, &c->out[0].shape, mx_dtype_size(c->out[0].dtype), c->out[0].data, c->in[1].data, NULL);
   return MX_OK;
 }
@@ -498,7 +493,7 @@ static mx_status assign_scalar_kernel(const mx_call *c, mx_error *err) {
   size_t element = mx_dtype_size(c->out[0].dtype);
   if (c->req[0] == MX_NULL) return MX_OK;
   MX_TRY(slice_region(&p->slice, &c->in[0].shape, &r, err));
-  copy_first(c);
+  MX_TRY(mx_copy_first(c, err));
   mx_convert(&p->scalar, MX_FLOAT64, &value, c->out[0].dtype, 1);
   mx_shape_strides(&c->out[0].shape, stride);
   mx_strided s = {.ndim = r.ndim};

@@ -106,7 +106,6 @@ static void rank(const mx_call *c, const ranking *r, const ranked *to) {
   const mx_tensor *data = &c->in[0];
   size_t each = scratch_bytes(r, data->dtype), order = mx_order_bytes(r->n, data->dtype),
          es = mx_dtype_size(data->dtype);
-  if (to->mask) mx_bytes_zero(to->mask, (size_t)(rows * r->n) * es);
   if (rows == 0 || r->k == 0) return;
   int threads = ranking_threads(r), sets = (int)(c->workspace_bytes / each), workers = threads < sets ? threads : sets;
   if (workers > rows) workers = (int)rows;
@@ -274,7 +273,7 @@ static mx_status topk_ranking(const void *params, const mx_shape *data, ranking 
 static mx_status topk_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
   const topk_params *p = params;
   ranking r;
-  if (p->ret_typ == RETURN_MASK) MX_TRY(mx_shape_unify(&in[0], &out[0], "data", err));
+  if (p->ret_typ == RETURN_MASK) MX_TRY(mx_layer_unify(&in[0], &out[0], "data", err));
   if (!mx_shape_known(&in[0])) return MX_OK;
   MX_TRY(mx_shape_check_size(&in[0], 16, err));
   MX_TRY(topk_ranking(params, &in[0], &r, err));
@@ -309,6 +308,7 @@ static mx_status topk_kernel(const mx_call *c, mx_error *err) {
     to.value = wanted(c, 0);
     to.exact = wanted(c, c->n_out - 1);
   }
+  if (to.mask) MX_TRY(mx_zero_output(c, 0, err));
   rank(c, &r, &to);
   return MX_OK;
 }
@@ -329,7 +329,7 @@ static const mx_param back_table[] = {
     MX_P_END};
 
 static mx_status back_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
-  MX_TRY(mx_shape_unify(&in[0], &in[1], "index", err));
+  MX_TRY(mx_layer_unify(&in[0], &in[1], "index", err));
   return mx_shape_merge(&out[0], &((const back_params *)params)->shape, "output", err);
 }
 
@@ -343,7 +343,7 @@ static mx_status back_kernel(const mx_call *c, mx_error *err) {
   int64_t n = axis < 0 ? mx_shape_size(s) : s->dim[axis], k = axis < 0 ? mx_shape_size(head) : head->dim[axis];
   const int32_t *index = c->in[1].data;
   size_t es = mx_dtype_size(c->out[0].dtype);
-  mx_bytes_zero(c->out[0].data, (size_t)mx_shape_size(s) * es);
+  MX_TRY(mx_zero_output(c, 0, err));
 #pragma omp parallel for num_threads(mx_threads_for(outer *k *inner, MX_GRAIN))
   for (int64_t row = 0; row < outer * k; row++) {
     int64_t base = row / k * n * inner;

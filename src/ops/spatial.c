@@ -7,7 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops/layer.h"
 #include "ops/manipulate.h"
 
 /* ---- the four neighbours of a point ---- */
@@ -181,8 +180,8 @@ static mx_status sampler_gradient(mx_grad *g, mx_error *err) {
 static mx_status sampler_back_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out,
                                     mx_error *err) {
   MX_TRY(sampler_shapes(&in[1], &in[2], &in[0], err));
-  MX_TRY(mx_shape_unify(&in[1], &out[0], "data", err));
-  return mx_shape_unify(&in[2], &out[1], "grid", err);
+  MX_TRY(mx_layer_unify(&in[1], &out[0], "data", err));
+  return mx_layer_unify(&in[2], &out[1], "grid", err);
 }
 
 static int sampler_back_threads(const geometry *g) {
@@ -286,7 +285,7 @@ static mx_status grid_shapes(const grid_params *p, mx_shape *small, mx_shape *gr
   mx_shape g = mx_shape_of(MX_DIM_UNKNOWN, 2, MX_DIM_UNKNOWN, MX_DIM_UNKNOWN);
   if (p->transform_type == TRANSFORM_WARP) {
     MX_TRY(mx_shape_merge(small, &g, small_name, err));
-    return mx_shape_unify(small, grid, grid_name, err);
+    return mx_layer_unify(small, grid, grid_name, err);
   }
   mx_shape s = mx_shape_of(MX_DIM_UNKNOWN, 6);
   MX_TRY(mx_shape_merge(small, &s, small_name, err));

@@ -95,38 +95,38 @@ MX_INLINE void stream_line(void *dst, const void *src, size_t bytes) {
 
 /* A tile goes through a buffer, so that cache lines of source and destination are each touched once, as a whole: with
  * strides that are large powers of two the lines of a tile compete for one cache set. */
-#define DEFINE_TILES(bits)                                                                                         \
-  typedef uint##bits##_t lanes##bits __attribute__((vector_size(bits), aligned(bits / 8), may_alias));             \
-  MX_CLONES static void tiles_##bits(const job *j, const void *src, void *dst) {                                   \
-    const uint##bits##_t *s = src;                                                                                 \
-    uint##bits##_t *d = dst;                                                                                       \
-    uint##bits##_t buffer[TILE * TILE] __attribute__((aligned(64)));                                               \
-    for (int64_t r = 0; r < j->rows; r += TILE) {                                                                  \
-      for (int64_t c = 0; c < j->cols; c += TILE) {                                                                \
-        int64_t nr = j->rows - r < TILE ? j->rows - r : TILE, nc = j->cols - c < TILE ? j->cols - c : TILE;        \
-        const uint##bits##_t *from = s + r + c * j->sc;                                                            \
-        uint##bits##_t *to = d + r * j->dr + c;                                                                    \
-        if (nr < TILE || nc < TILE) {                                                                              \
-          for (int64_t x = 0; x < nr; x++)                                                                         \
-            for (int64_t y = 0; y < nc; y++) to[x * j->dr + y] = from[x + y * j->sc];                              \
-          continue;                                                                                                \
-        }                                                                                                          \
-        for (int y = 0; y < TILE; y += 8) {                                                                        \
-          for (int x = 0; x < TILE; x += 8) {                                                                      \
-            lanes##bits a[8], b[8];                                                                                \
-            for (int i = 0; i < 8; i++) a[i] = *(const lanes##bits *)(from + x + (y + i) * j->sc);                 \
-            ZIP_ROUND(a, b)                                                                                        \
-            ZIP_ROUND(b, a)                                                                                        \
-                ZIP_ROUND(a, b) for (int i = 0; i < 8; i++) * (lanes##bits *)(buffer + (x + i) * TILE + y) = b[i]; \
-          }                                                                                                        \
-        }                                                                                                          \
-        if (j->stream) {                                                                                           \
-          for (int x = 0; x < TILE; x++) stream_line(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE);    \
-        } else {                                                                                                   \
-          for (int x = 0; x < TILE; x++) memcpy(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE);         \
-        }                                                                                                          \
-      }                                                                                                            \
-    }                                                                                                              \
+#define DEFINE_TILES(bits)                                                                                      \
+  typedef uint##bits##_t lanes##bits __attribute__((vector_size(bits), aligned(bits / 8), may_alias));          \
+  MX_CLONES static void tiles_##bits(const job *j, const void *src, void *dst) {                                \
+    const uint##bits##_t *s = src;                                                                              \
+    uint##bits##_t *d = dst;                                                                                    \
+    uint##bits##_t buffer[TILE * TILE] __attribute__((aligned(64)));                                            \
+    for (int64_t r = 0; r < j->rows; r += TILE) {                                                               \
+      for (int64_t c = 0; c < j->cols; c += TILE) {                                                             \
+        int64_t nr = j->rows - r < TILE ? j->rows - r : TILE, nc = j->cols - c < TILE ? j->cols - c : TILE;     \
+        const uint##bits##_t *from = s + r + c * j->sc;                                                         \
+        uint##bits##_t *to = d + r * j->dr + c;                                                                 \
+        if (nr < TILE || nc < TILE) {                                                                           \
+          for (int64_t x = 0; x < nr; x++)                                                                      \
+            for (int64_t y = 0; y < nc; y++) to[x * j->dr + y] = from[x + y * j->sc];                           \
+          continue;                                                                                             \
+        }                                                                                                       \
+        for (int y = 0; y < TILE; y += 8) {                                                                     \
+          for (int x = 0; x < TILE; x += 8) {                                                                   \
+            lanes##bits a[8], b[8];                                                                             \
+            for (int i = 0; i < 8; i++) a[i] = *(const lanes##bits *)(from + x + (y + i) * j->sc);              \
+            ZIP_ROUND(a, b)                                                                                     \
+            ZIP_ROUND(b, a)                                                                                     \
+            ZIP_ROUND(a, b) for (int i = 0; i < 8; i++) * (lanes##bits *)(buffer + (x + i) * TILE + y) = b[i];  \
+          }                                                                                                     \
+        }                                                                                                       \
+        if (j->stream) {                                                                                        \
+          for (int x = 0; x < TILE; x++) stream_line(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE); \
+        } else {                                                                                                \
+          for (int x = 0; x < TILE; x++) memcpy(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE);      \
+        }                                                                                                       \
+      }                                                                                                         \
+    }                                                                                                           \
   }
 DEFINE_TILES(8)
 DEFINE_TILES(16)
@@ -265,43 +265,4 @@ void mx_strided_copy(const mx_strided *s, size_t element, const void *src, void 
   }
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int t_ = 0; t_ < threads; t_++) run_blocks(&p, blocks * t_ / threads, blocks * (t_ + 1) / threads, src, dst);
-}
-
-/* Share t of `threads` of a stretch of bytes. */
-static void share(size_t bytes, int t, int threads, size_t *lo, size_t *n) {
-  size_t each = bytes / (size_t)threads;
-  *lo = each * (size_t)t;
-  *n = t + 1 == threads ? bytes - *lo : each;
-}
-
-#define BYTES_GRAIN (1 << 19)
-
-void mx_bytes_copy(void *dst, const void *src, size_t bytes) {
-  if (dst == src || bytes == 0) return;
-  int threads = mx_threads_for((int64_t)bytes, BYTES_GRAIN);
-  if (threads <= 1) {
-    memcpy(dst, src, bytes);
-    return;
-  }
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int t = 0; t < threads; t++) {
-    size_t lo, n;
-    share(bytes, t, threads, &lo, &n);
-    memcpy((char *)dst + lo, (const char *)src + lo, n);
-  }
-}
-
-void mx_bytes_zero(void *dst, size_t bytes) {
-  if (bytes == 0) return;
-  int threads = mx_threads_for((int64_t)bytes, BYTES_GRAIN);
-  if (threads <= 1) {
-    memset(dst, 0, bytes);
-    return;
-  }
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int t = 0; t < threads; t++) {
-    size_t lo, n;
-    share(bytes, t, threads, &lo, &n);
-    memset((char *)dst + lo, 0, n);
-  }
 }

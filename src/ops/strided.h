@@ -23,9 +23,4 @@ typedef struct mx_strided {
  * views must not overlap. Parallel when the block is large. */
 void mx_strided_copy(const mx_strided *s, size_t element, const void *src, void *dst);
 
-/* A plain copy, parallel when large; nothing happens when dst is src. */
-void mx_bytes_copy(void *dst, const void *src, size_t bytes);
-/* The same for zeros. */
-void mx_bytes_zero(void *dst, size_t bytes);
-
 #endif

@@ -175,7 +175,7 @@ static mx_status reverse_axes(const reverse_params *p, int ndim, bool *flip, mx_
 
 static mx_status reverse_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
   bool flip[MX_MAX_NDIM];
-  MX_TRY(mx_shape_unify(&in[0], &out[0], "data", err));
+  MX_TRY(mx_layer_unify(&in[0], &out[0], "data", err));
   return in[0].ndim < 0 ? MX_OK : reverse_axes(params, in[0].ndim, flip, err);
 }
 
