@@ -183,6 +183,7 @@ const mx_op mx_ops_activation[] = {
             "function Phi.",
      .in_doc = MX_STRINGS("Any shape; channels are dimension 1.", "(channels,) or (1,); prelu only."),
      .in_names = MX_STRINGS("data", "gamma"),
+     .in_init = MX_STRINGS("", "[\"Constant\", {\"value\": 0.25}]"),
      .source = "He et al., Delving deep into rectifiers, 2015; Clevert et al., Exponential linear units, 2016; Klambauer et "
                "al., Self-normalizing neural networks, 2017; Hendrycks and Gimpel, Gaussian error linear units, 2016",
      WITH_SLOPES,

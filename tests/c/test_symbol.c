@@ -122,6 +122,13 @@ TEST(auxiliary_states) {
   for (int i = 0; i < 6; i++) mx_symbol_release(all[i]);
 }
 
+TEST(learned_slopes_have_an_initializer) {
+  mx_symbol *x = variable("x"), *p = make("LeakyReLU", "p", TEXTS("act_type", "prelu"), SYMBOLS(x));
+  CHECK_TEXT(mx_dict_get(&p->out[0].node->in[1].node->attrs, "__init__"), "[\"Constant\", {\"value\": 0.25}]");
+  mx_symbol_release(x);
+  mx_symbol_release(p);
+}
+
 TEST(mean_and_variance_have_names) {
   mx_symbol *bn = make("BatchNorm", "x", TEXTS("output_mean_var", "True"), NULL, 0);
   CHECK_TEXT(OUTPUTS(bn), "x_output x_mean x_var");
@@ -416,6 +423,7 @@ int main(int argc, char **argv) {
   RUN(inputs_by_name);
   RUN(any_number_of_inputs);
   RUN(auxiliary_states);
+  RUN(learned_slopes_have_an_initializer);
   RUN(mean_and_variance_have_names);
   RUN(names_of_all_operators);
   RUN(replaces_variables_by_symbols);
