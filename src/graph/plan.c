@@ -181,6 +181,11 @@ static bool is_read(const planner *s, const mx_array *fixed) {
   return false;
 }
 
+/* A gradient array changes in backward only: what forward computed cannot be made in it. */
+static bool from_forward(const planner *s, const buffer *b, int node) {
+  return node >= s->g->n_forward && b->first < s->p->n_forward;
+}
+
 static mx_status place_output(planner *s, step *t, int node, int out, mx_req *req, mx_error *err) {
   const mx_graph *g = s->g;
   const mx_node *n = t->node;
@@ -206,7 +211,8 @@ static mx_status place_output(planner *s, step *t, int node, int out, mx_req *re
     *slot = t->buffer[0];
   } else {
     for (int k = 0; k < n->n_in && *slot < 0 && !is_read(s, fixed); k++)
-      if (may_overwrite(s, t, out, k, bytes)) *slot = t->buffer[k];
+      if (may_overwrite(s, t, out, k, bytes) && !(fixed && from_forward(s, &s->p->buffers[t->buffer[k]], node)))
+        *slot = t->buffer[k];
     if (*slot >= 0 && fixed) s->p->buffers[*slot].fixed = fixed; /* the input is made in the output's array */
   }
   if (*slot < 0)
