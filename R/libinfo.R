@@ -56,5 +56,24 @@ mx.memory <- function(ctx = mx.ctx.default()) .Call(ffi_memory, ctx$device_typei
 #' @export
 mx.memory.trim <- function() invisible(.Call(ffi_memory_trim))
 
+#' Write the functions of the operators to a file
+#'
+#' For reading, or for editors that want sources: the file defines the `mx.nd.*` and `mx.symbol.*` functions as the package
+#' does.
+#'
+#' @param path A folder.
+#' @return The path of the file, `mxnet_generated.R` in that folder, invisibly.
+#' @examples
+#' file <- mxnet.export(tempdir())
+#' length(readLines(file))
+#' @export
+mxnet.export <- function(path) {
+  file <- file.path(path.expand(path), "mxnet_generated.R")
+  ns <- topenv()
+  text <- unlist(lapply(ls(ns, pattern = "^mx[.](nd|symbol)[.]"), function(name) c(paste(name, "<-"), deparse(get(name, ns)))))
+  write.text(paste0(paste(text, collapse = "\n"), "\n"), file)
+  invisible(file)
+}
+
 # How many native objects R holds, by type: back to what it was after gc().
 mx.internal.live.objects <- function() .Call(ffi_live_objects)

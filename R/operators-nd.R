@@ -392,17 +392,7 @@ mx.nd.internal.set.value <- function(src = 0, out = NULL) {
   .Call(ffi_nd_operator, "_set_value", list(src), out)
 }
 
-#' @noMd
-#' @title Writes zeros to all arrays given
-#' @description Writes zeros to all arrays given.
-#' @param data Arrays of any shape and dtype; they are changed.
-#' @param num_arrays Number of arrays. Integer in [1, 65536]; required.
-#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
-#' @return \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
-#' @name mx.nd.reset.arrays
-NULL
-
-#' @rdname mx.nd.reset.arrays
+#' @rdname mx.symbol.reset_arrays
 #' @export
 mx.nd.reset.arrays <- function(data = NULL, num_arrays = NULL, out = NULL) {
   .Call(ffi_nd_operator, "reset_arrays", list(data, num_arrays), out)
@@ -1455,18 +1445,7 @@ mx.nd.internal.onehot.encode <- function(lhs = NULL, rhs = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_onehot_encode", list(lhs, rhs), out)
 }
 
-#' @noMd
-#' @title lhs with one element of each row replaced: output[i, rhs[i]] = mhs[i]
-#' @description lhs with one element of each row replaced: output[i, rhs[i]] = mhs[i].
-#' @param lhs (n, m).
-#' @param mhs (n,), the values.
-#' @param rhs (n,), indices from 0.
-#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
-#' @return \code{mx.nd.*}: an MXNDArray.
-#' @name mx.nd.fill.element.0index
-NULL
-
-#' @rdname mx.nd.fill.element.0index
+#' @rdname mx.symbol.fill_element_0index
 #' @export
 mx.nd.fill.element.0index <- function(lhs = NULL, mhs = NULL, rhs = NULL, out = NULL) {
   .Call(ffi_nd_operator, "fill_element_0index", list(lhs, mhs, rhs), out)
@@ -1572,14 +1551,14 @@ mx.nd.LayerNorm <- function(
 
 #' @rdname mx.symbol.RMSNorm
 #' @export
-mx.nd.RMSNorm <- function(data = NULL, gamma = NULL, beta = NULL, axis = -1, eps = 1e-6, out = NULL) {
-  .Call(ffi_nd_operator, "RMSNorm", list(data, gamma, beta, axis, eps), out)
+mx.nd.RMSNorm <- function(data = NULL, gamma = NULL, axis = -1, eps = 1e-6, out = NULL) {
+  .Call(ffi_nd_operator, "RMSNorm", list(data, gamma, axis, eps), out)
 }
 
 #' @rdname mx.symbol.L2Normalization
 #' @export
-mx.nd.L2Normalization <- function(data = NULL, gamma = NULL, beta = NULL, eps = 1e-10, mode = "instance", out = NULL) {
-  .Call(ffi_nd_operator, "L2Normalization", list(data, gamma, beta, eps, mode), out)
+mx.nd.L2Normalization <- function(data = NULL, eps = 1e-10, mode = "instance", out = NULL) {
+  .Call(ffi_nd_operator, "L2Normalization", list(data, eps, mode), out)
 }
 
 #' @rdname mx.symbol.GroupNorm
@@ -2078,11 +2057,11 @@ mx.nd.internal.random.pdf.dirichlet <- function(sample = NULL, alpha = NULL, is_
 #' @rdname mx.symbol.Pooling
 #' @export
 mx.nd.Pooling <- function(
-  data = NULL, kernel = NULL, pool_type = "max", global_pool = FALSE, pooling_convention = "valid", stride = NULL,
-  pad = NULL, cudnn_off = FALSE, p_value = NULL, count_include_pad = NULL, layout = NULL, out = NULL
+  data = NULL, kernel = NULL, pool_type = "max", global_pool = FALSE, cudnn_off = FALSE,
+  pooling_convention = "valid", stride = NULL, pad = NULL, p_value = NULL, count_include_pad = NULL, layout = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "Pooling", list(
-  data, kernel, pool_type, global_pool, pooling_convention, stride, pad, cudnn_off, p_value, count_include_pad,
+  data, kernel, pool_type, global_pool, cudnn_off, pooling_convention, stride, pad, p_value, count_include_pad,
   layout
 ), out)
 }
@@ -2523,13 +2502,14 @@ mx.nd.size.array <- function(data = NULL, out = NULL) {
 #' @rdname mx.symbol.RNN
 #' @export
 mx.nd.RNN <- function(
-  data = NULL, state_size = NULL, num_layers = NULL, bidirectional = FALSE, mode = NULL, p = 0,
-  state_outputs = FALSE, projection_size = NULL, lstm_state_clip_min = NULL, lstm_state_clip_max = NULL, lstm_state_clip_nan = FALSE,
-  use_sequence_length = FALSE, out = NULL
+  data = NULL, parameters = NULL, state = NULL, state_cell = NULL, sequence_length = NULL, state_size = NULL,
+  num_layers = NULL, bidirectional = FALSE, mode = NULL, p = 0, state_outputs = FALSE, projection_size = NULL,
+  lstm_state_clip_min = NULL, lstm_state_clip_max = NULL, lstm_state_clip_nan = FALSE, use_sequence_length = FALSE,
+  out = NULL
 ) {
   .Call(ffi_nd_operator, "RNN", list(
-  data, state_size, num_layers, bidirectional, mode, p, state_outputs, projection_size, lstm_state_clip_min,
-  lstm_state_clip_max, lstm_state_clip_nan, use_sequence_length
+  data, parameters, state, state_cell, sequence_length, state_size, num_layers, bidirectional, mode, p,
+  state_outputs, projection_size, lstm_state_clip_min, lstm_state_clip_max, lstm_state_clip_nan, use_sequence_length
 ), out)
 }
 

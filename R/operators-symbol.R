@@ -690,6 +690,8 @@ mx.varg.symbol.internal.sparse_cast_storage <- function(args) .Call(ffi_symbol_o
 
 mx.varg.symbol.internal.CrossDeviceCopy <- function(args) .Call(ffi_symbol_operator, "_CrossDeviceCopy", args, NULL)
 
+mx.varg.symbol.internal.copyto <- function(args) .Call(ffi_symbol_operator, "_copyto", args, NULL)
+
 mx.varg.symbol.Concat <- function(args) .Call(ffi_symbol_operator, "Concat", args, NULL)
 
 mx.varg.symbol.concat <- function(args) .Call(ffi_symbol_operator, "concat", args, NULL)
@@ -866,6 +868,28 @@ mx.varg.symbol.internal.arange <- function(args) .Call(ffi_symbol_operator, "_ar
 mx.varg.symbol.internal.linspace <- function(args) .Call(ffi_symbol_operator, "_linspace", args, NULL)
 
 mx.varg.symbol.internal.eye <- function(args) .Call(ffi_symbol_operator, "_eye", args, NULL)
+
+mx.varg.symbol.internal.set_value <- function(args) .Call(ffi_symbol_operator, "_set_value", args, NULL)
+
+#' @noMd
+#' @title Writes zeros to all arrays given
+#' @description Writes zeros to all arrays given.
+#' @param data Arrays of any shape and dtype; they are changed.
+#' @param num_arrays Number of arrays. Integer in [1, 65536]; required.
+#' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.reset_arrays
+NULL
+
+#' @rdname mx.symbol.reset_arrays
+#' @export
+mx.symbol.reset_arrays <- function(..., num_arrays, name = NULL) {
+  symbol.operator("reset_arrays", environment(), ...)
+}
+
+mx.varg.symbol.reset_arrays <- function(args) .Call(ffi_symbol_operator, "reset_arrays", args, NULL)
 
 #' @noMd
 #' @title Operator Deconvolution
@@ -2647,6 +2671,29 @@ mx.symbol.one_hot <- function(indices, ..., depth, on_value = 1, off_value = 0, 
 
 mx.varg.symbol.one_hot <- function(args) .Call(ffi_symbol_operator, "one_hot", args, NULL)
 
+mx.varg.symbol.internal.onehot_encode <- function(args) .Call(ffi_symbol_operator, "_onehot_encode", args, NULL)
+
+#' @noMd
+#' @title lhs with one element of each row replaced: output[i, rhs[i]] = mhs[i]
+#' @description lhs with one element of each row replaced: output[i, rhs[i]] = mhs[i].
+#' @param lhs (n, m).
+#' @param mhs (n,), the values.
+#' @param rhs (n,), indices from 0.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.fill_element_0index
+NULL
+
+#' @rdname mx.symbol.fill_element_0index
+#' @export
+mx.symbol.fill_element_0index <- function(lhs, mhs, rhs, ..., name = NULL) {
+  symbol.operator("fill_element_0index", environment(), ...)
+}
+
+mx.varg.symbol.fill_element_0index <- function(args) .Call(ffi_symbol_operator, "fill_element_0index", args, NULL)
+
 #' @noMd
 #' @title Operator LinearRegressionOutput
 #' @description Squared-error regression: forward returns data; the gradient is grad_scale (data - label) / m for m targets a sample, that of half the squared error.
@@ -2900,7 +2947,6 @@ mx.varg.symbol.LayerNorm <- function(args) .Call(ffi_symbol_operator, "LayerNorm
 #' @description Root mean square normalization: output = data / sqrt(mean(data^2) + eps) * gamma, with the mean along the axis.
 #' @param data Any shape.
 #' @param gamma (size of the axis,): scale.
-#' @param beta Input.
 #' @param axis The axis that is normalized. Integer in [-12, 11].
 #' @param eps Added to the mean of squares. Number >= 0.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2913,7 +2959,7 @@ NULL
 
 #' @rdname mx.symbol.RMSNorm
 #' @export
-mx.symbol.RMSNorm <- function(data, gamma, beta, ..., axis = -1, eps = 1e-6, name = NULL) {
+mx.symbol.RMSNorm <- function(data, gamma, ..., axis = -1, eps = 1e-6, name = NULL) {
   symbol.operator("RMSNorm", environment(), ...)
 }
 
@@ -2923,8 +2969,6 @@ mx.varg.symbol.RMSNorm <- function(args) .Call(ffi_symbol_operator, "RMSNorm", a
 #' @title Operator L2Normalization
 #' @description Divides by the Euclidean norm: output = data / sqrt(sum(data^2) + eps), with the sum over a sample (instance), over axis 1 (channel), or over axes 2 and later (spatial).
 #' @param data (batch, channels, ...).
-#' @param gamma Input.
-#' @param beta Input.
 #' @param eps Added to the sum of squares. Number >= 0.
 #' @param mode What has norm 1: a sample, the channels at each place, or the places of each channel. "instance", "channel", "spatial".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2936,7 +2980,7 @@ NULL
 
 #' @rdname mx.symbol.L2Normalization
 #' @export
-mx.symbol.L2Normalization <- function(data, gamma, beta, ..., eps = 1e-10, mode = "instance", name = NULL) {
+mx.symbol.L2Normalization <- function(data, ..., eps = 1e-10, mode = "instance", name = NULL) {
   symbol.operator("L2Normalization", environment(), ...)
 }
 
@@ -4010,10 +4054,10 @@ mx.varg.symbol.internal.random_pdf_dirichlet <- function(args) .Call(ffi_symbol_
 #' @param kernel Size of the window; not needed with global_pool. Integers, in R's order in [1, 2147483647].
 #' @param pool_type What is made of the values in a window. "max", "avg", "sum", "lp".
 #' @param global_pool One window that covers everything; kernel and stride are ignored. TRUE or FALSE.
+#' @param cudnn_off Do without cuDNN. TRUE or FALSE.
 #' @param pooling_convention Rounding of the output size: down (valid), up (full). "valid", "full", "same".
 #' @param stride Step of the window; 1 in each dimension by default. Integers, in R's order in [1, 2147483647].
 #' @param pad Places added on both sides; none by default. Integers, in R's order in [0, 2147483647].
-#' @param cudnn_off Do without cuDNN. TRUE or FALSE.
 #' @param p_value The p of pool_type = lp: 1, 2 or 3. Integer or NULL in [1, 3].
 #' @param count_include_pad Averages count padding as zeros (None: yes). TRUE, FALSE or NULL.
 #' @param layout Order of the dimensions of data; None is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW", "NWC".
@@ -4027,8 +4071,8 @@ NULL
 #' @rdname mx.symbol.Pooling
 #' @export
 mx.symbol.Pooling <- function(
-  data, ..., kernel = NULL, pool_type = "max", global_pool = FALSE, pooling_convention = "valid", stride = NULL,
-  pad = NULL, cudnn_off = FALSE, p_value = NULL, count_include_pad = NULL, layout = NULL, name = NULL
+  data, ..., kernel = NULL, pool_type = "max", global_pool = FALSE, cudnn_off = FALSE,
+  pooling_convention = "valid", stride = NULL, pad = NULL, p_value = NULL, count_include_pad = NULL, layout = NULL, name = NULL
 ) {
   symbol.operator("Pooling", environment(), ...)
 }
@@ -5047,6 +5091,10 @@ mx.varg.symbol.size_array <- function(args) .Call(ffi_symbol_operator, "size_arr
 #' @title Recurrent layers over whole sequences
 #' @description Recurrent layers over whole sequences. rnn_relu, rnn_tanh: h' = act(W x + b + R h + c). lstm: i, f, o = sigmoid, g = tanh of their own affine maps of x and h; the cell is f c + i g, the state o tanh(cell). gru: r, z = sigmoid; n = tanh(W x + b + r (R h + c)); h' = (1 - z) n + z h. The native shape of the output is (time, batch, directions * state_size). parameters holds, for each layer and direction, the input weights (gates * state_size, inputs), the state weights (gates * state_size, state_size) and the projection, if any; after them, in the same order, the two bias vectors. Gates are in the order i, f, g, o and r, z, n.
 #' @param data Native shape (time, batch, inputs).
+#' @param parameters Weights and biases of all layers in one vector.
+#' @param state Initial state, native shape (layers * directions, batch, state_size).
+#' @param state_cell Initial cell state, of the shape of state; mode lstm only.
+#' @param sequence_length Lengths of the sequences, native shape (batch,); with use_sequence_length only.
 #' @param state_size Size of the state, per layer and direction. Integer in [1, 16777216]; required.
 #' @param num_layers Number of layers. Integer in [1, 65536]; required.
 #' @param bidirectional Run a second set of layers from the last time step to the first. TRUE or FALSE.
@@ -5068,9 +5116,9 @@ NULL
 #' @rdname mx.symbol.RNN
 #' @export
 mx.symbol.RNN <- function(
-  data, ..., state_size, num_layers, bidirectional = FALSE, mode, p = 0, state_outputs = FALSE,
-  projection_size = NULL, lstm_state_clip_min = NULL, lstm_state_clip_max = NULL, lstm_state_clip_nan = FALSE,
-  use_sequence_length = FALSE, name = NULL
+  data, parameters, state, state_cell, sequence_length, ..., state_size, num_layers, bidirectional = FALSE, mode,
+  p = 0, state_outputs = FALSE, projection_size = NULL, lstm_state_clip_min = NULL, lstm_state_clip_max = NULL,
+  lstm_state_clip_nan = FALSE, use_sequence_length = FALSE, name = NULL
 ) {
   symbol.operator("RNN", environment(), ...)
 }

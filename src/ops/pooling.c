@@ -27,24 +27,26 @@ static const char *const conventions[] = {"valid", "full", "same", NULL};
 static const char *const conventions_v1[] = {"valid", "full", NULL};
 static const char *const layouts[] = {"None", "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW", "NWC", NULL};
 
-#define TABLE_HEAD(types_, conventions_)                                                                             \
+#define TABLE_HEAD(types_)                                                                                          \
   MX_P_TUPLE(pooling_params, kernel, "()", 1, INT32_MAX, "Size of the window; not needed with global_pool."),        \
       MX_P_ENUM(pooling_params, pool_type, "max", types_, "What is made of the values in a window."),                \
       MX_P_BOOL(pooling_params, global_pool, "False",                                                                \
                 "One window that covers everything; kernel and stride are "                                          \
-                "ignored."),                                                                                         \
-      MX_P_ENUM(pooling_params, pooling_convention, "valid", conventions_,                                           \
-                "Rounding of the output size: down (valid), up (full)."),                                            \
+                "ignored.")
+#define TABLE_REST(conventions_)                                                                                     \
+  MX_P_ENUM(pooling_params, pooling_convention, "valid", conventions_,                                               \
+            "Rounding of the output size: down (valid), up (full)."),                                                \
       MX_P_TUPLE(pooling_params, stride, "()", 1, INT32_MAX, "Step of the window; 1 in each dimension by default."), \
       MX_P_TUPLE(pooling_params, pad, "()", 0, INT32_MAX, "Places added on both sides; none by default.")
 static const mx_param pooling_table[] = {
-    TABLE_HEAD(types, conventions),
+    TABLE_HEAD(types),
     MX_P_BOOL(pooling_params, cudnn_off, "False", "Do without cuDNN."),
+    TABLE_REST(conventions),
     MX_P_OPT_INT(pooling_params, p_value, "None", 1, 3, "The p of pool_type = lp: 1, 2 or 3."),
     MX_P_OPT_BOOL(pooling_params, count_include_pad, "None", "Averages count padding as zeros (None: yes)."),
     MX_P_ENUM(pooling_params, layout, "None", layouts, "Order of the dimensions of data; None is NCW, NCHW or NCDHW."),
     MX_P_END};
-static const mx_param pooling_v1_table[] = {TABLE_HEAD(types_v1, conventions_v1), MX_P_END};
+static const mx_param pooling_v1_table[] = {TABLE_HEAD(types_v1), TABLE_REST(conventions_v1), MX_P_END};
 
 static mx_status pooling_check(void *params, mx_error *err) {
   pooling_params *p = params;

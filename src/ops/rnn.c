@@ -706,6 +706,7 @@ const mx_op mx_ops_rnn[] = {
                           "Initial state, native shape (layers * directions, batch, state_size).",
                           "Initial cell state, of the shape of state; mode lstm only.",
                           "Lengths of the sequences, native shape (batch,); with use_sequence_length only."),
+     .in_names = MX_STRINGS("data", "parameters", "state", "state_cell", "sequence_length"), /* all that there may be */
      .params = rnn_table,
      .params_size = sizeof(rnn_params),
      .check = rnn_check,

@@ -17,8 +17,8 @@ const mx_op *mxr_operator(const char *name) {
 int mxr_input_count(const mx_op *op) {
   if (op->num_args) return 1;
   if (!op->in_names) return op->n_in > 0 ? 1 : 0;
-  int n = 0;
-  while (op->in_names[n]) n++;
+  int n = 0; /* where the number varies, in_names has all that there may be */
+  while (op->in_names[n] && (op->count_in || n < op->n_in)) n++;
   return n;
 }
 

@@ -16,6 +16,13 @@ test_that("threads can be asked for and set", {
   expect_error(mx.threads("a"), class = "mxnet_value_error")
 })
 
+test_that("mxnet.export writes R code", {
+  file <- mxnet.export(tempdir())
+  code <- parse(file)
+  expect_gt(length(code), 300)
+  expect_error(mxnet.export(tempfile()), class = "mxnet_io_error")
+})
+
 test_that("memory is counted", {
   gc()
   before <- mx.memory()
