@@ -41,13 +41,21 @@ static mx_status lrn_gradient(mx_grad *g, mx_error *err) {
   return mx_layer_backward(g, "_backward_LRN", in, 3, 1, err);
 }
 
-/* base^-beta; the usual exponents without the C library. */
-#define POWER(A, base, beta)                                            \
-  ((beta) == 0.75  ? (A)1 / (A)(SQRT(A, base) * SQRT(A, SQRT(A, base))) \
-   : (beta) == 0.5 ? (A)1 / SQRT(A, base)                               \
-   : (beta) == 1   ? (A)1 / (base)                                      \
-                   : (A)pow((double)(base), -(beta)))
-#define SQRT(A, v) (sizeof(A) == sizeof(float) ? (A)sqrtf((float)(v)) : (A)sqrt((double)(v)))
+/* v[j] = v[j]^-beta for positive v; the usual exponents without exponentials. */
+#define POWER(A, v, n, beta)                                                                  \
+  do {                                                                                        \
+    if ((beta) == 0.75) {                                                                     \
+      _Pragma("omp simd") for (int64_t j_ = 0; j_ < (n); j_++) {                              \
+        A r_ = ROOT(A, (v)[j_]);                                                              \
+        (v)[j_] = 1 / (r_ * ROOT(A, r_));                                                     \
+      }                                                                                       \
+    } else if ((beta) == 0.5) {                                                               \
+      _Pragma("omp simd") for (int64_t j_ = 0; j_ < (n); j_++)(v)[j_] = 1 / ROOT(A, (v)[j_]); \
+    } else {                                                                                  \
+      for (int64_t j_ = 0; j_ < (n); j_++) (v)[j_] = (A)pow((double)(v)[j_], -(beta));        \
+    }                                                                                         \
+  } while (0)
+#define ROOT(A, x) (sizeof(A) == sizeof(float) ? (A)sqrtf((float)(x)) : (A)sqrt((double)(x)))
 
 /* `lanes` neighbouring places of one sample: `channels` rows, `step` apart. */
 typedef struct strip {
@@ -55,7 +63,7 @@ typedef struct strip {
   double scale, knorm, beta;
 } strip;
 
-/* Adds row `c` of f(channel) over the window around each channel. */
+/* The channels k of the window around channel c. */
 #define WINDOW(s, c, k) \
   for (int64_t k = (c) > (s)->half ? (c) - (s)->half : 0; k <= (c) + (s)->half && k < (s)->channels; k++)
 
@@ -65,39 +73,52 @@ MX_CLONES static void strip_forward(mx_dtype dtype, const strip *s, const void *
                       typedef MX_ACC(T) A;
                       const T *x = x_;
                       T *y = y_, *norm = norm_;
+                      const A scale = (A)s->scale, knorm = (A)s->knorm;
                       for (int64_t c = 0; c < s->channels; c++) {
-                        A sum[MX_LANES] = {0};
+                        A base[MX_LANES] = {0};
+                        const int64_t at = c * s->step;
                         WINDOW(s, c, k) {
                           const T *row = x + k * s->step;
-                          _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) sum[j] += (A)row[j] * (A)row[j];
+                          _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) base[j] += (A)row[j] * (A)row[j];
                         }
-                        for (int64_t j = 0; j < s->lanes; j++) {
-                          A base = (A)s->knorm + (A)s->scale * sum[j];
-                          if (norm) norm[c * s->step + j] = (T)base;
-                          if (y) y[c * s->step + j] = (T)((A)x[c * s->step + j] * POWER(A, base, s->beta));
-                        }
+                        for (int64_t j = 0; j < s->lanes; j++) base[j] = knorm + scale * base[j];
+                        for (int64_t j = 0; norm && j < s->lanes; j++) norm[at + j] = (T)base[j];
+                        if (!y) continue;
+                        POWER(A, base, s->lanes, s->beta);
+                        _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) y[at + j] =
+                            (T)((A)x[at + j] * base[j]);
                       }
                     })}
 
+/* `term` takes dy * data * norm^(-beta - 1) of the strip, in the type of sums. */
 MX_CLONES static void strip_backward(mx_dtype dtype, const strip *s, const void *dy_, const void *x_, const void *norm_,
-                                     void *dx_) {
+                                     void *dx_, void *term_) {
   MX_SWITCH_FLOAT(dtype, break, {
     typedef MX_ACC(T) A;
     const T *dy = dy_, *x = x_, *norm = norm_;
     T *dx = dx_;
+    A *term = term_;
     for (int64_t c = 0; c < s->channels; c++) {
+      const int64_t at = c * s->step;
+      A power[MX_LANES];
+      for (int64_t j = 0; j < s->lanes; j++) power[j] = (A)norm[at + j];
+      POWER(A, power, s->lanes, s->beta);
+      _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) {
+        A first = (A)dy[at + j] * power[j];
+        term[at + j] = first * (A)x[at + j] / (A)norm[at + j];
+        dx[at + j] = (T)first;
+      }
+    }
+    const A factor = (A)(2 * s->scale * s->beta);
+    for (int64_t c = 0; c < s->channels; c++) {
+      const int64_t at = c * s->step;
       A sum[MX_LANES] = {0};
       WINDOW(s, c, k) {
-        const int64_t at = k * s->step;
-        for (int64_t j = 0; j < s->lanes; j++) {
-          A base = (A)norm[at + j];
-          sum[j] += (A)dy[at + j] * (A)x[at + j] * POWER(A, base, s->beta) / base;
-        }
+        const A *row = term + k * s->step;
+        _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) sum[j] += row[j];
       }
-      const int64_t at = c * s->step;
-      for (int64_t j = 0; j < s->lanes; j++)
-        dx[at + j] = (T)((A)dy[at + j] * POWER(A, (A)norm[at + j], s->beta) -
-                         (A)(2 * s->scale * s->beta) * (A)x[at + j] * sum[j]);
+      _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) dx[at + j] =
+          (T)((A)dx[at + j] - factor * (A)x[at + j] * sum[j]);
     }
   })
 }
@@ -108,26 +129,32 @@ static mx_status run(const mx_call *c, bool backward) {
   const mx_shape *s = &x->shape;
   const int64_t space = mx_shape_prod(s, 2, s->ndim), strips = (space + MX_LANES - 1) / MX_LANES;
   const int64_t sample = s->dim[1] * space;
-  const size_t size = mx_dtype_size(x->dtype);
+  const size_t size = mx_dtype_size(x->dtype), sum_size = size < sizeof(float) ? sizeof(float) : size;
 #pragma omp parallel for num_threads(mx_threads_for(s->dim[0] * sample * p->nsize, MX_GRAIN))
   for (int64_t i = 0; i < s->dim[0] * strips; i++) {
-    const int64_t place = i % strips * MX_LANES;
-    const size_t at = (size_t)(i / strips * sample + place) * size;
-    const strip t = {s->dim[1],
-                     space,
-                     space - place < MX_LANES ? space - place : MX_LANES,
-                     p->nsize / 2,
-                     p->alpha / (double)p->nsize,
-                     p->knorm,
-                     p->beta};
+    const int64_t place = i % strips * MX_LANES, element = i / strips * sample + place;
+    const size_t at = (size_t)element * size;
+    const strip t = {.channels = s->dim[1],
+                     .step = space,
+                     .lanes = space - place < MX_LANES ? space - place : MX_LANES,
+                     .half = p->nsize / 2,
+                     .scale = p->alpha / (double)p->nsize,
+                     .knorm = p->knorm,
+                     .beta = p->beta};
     const char *xi = (const char *)x->data + at;
     if (backward)
       strip_backward(x->dtype, &t, (const char *)c->in[0].data + at, xi, (const char *)c->in[2].data + at,
-                     (char *)c->out[0].data + at);
+                     (char *)c->out[0].data + at, (char *)c->workspace + (size_t)element * sum_size);
     else
       strip_forward(x->dtype, &t, xi, c->req[0] != MX_NULL ? (char *)c->out[0].data + at : NULL,
                     c->req[1] != MX_NULL ? (char *)c->out[1].data + at : NULL);
   }
+  return MX_OK;
+}
+
+static mx_status backward_prepare(mx_call *c, mx_error *err) {
+  const size_t size = mx_dtype_size(c->in[1].dtype);
+  c->workspace_bytes = (size_t)mx_shape_size(&c->in[1].shape) * (size < sizeof(float) ? sizeof(float) : size);
   return MX_OK;
 }
 
@@ -170,5 +197,6 @@ const mx_op mx_ops_lrn[] = {
      .infer_shape = backward_infer,
      .infer_dtype = mx_layer_infer_float,
      .flags = MX_OP_HIDDEN,
+     .prepare = backward_prepare,
      .kernel = lrn_backward},
     {0}};

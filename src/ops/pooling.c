@@ -121,9 +121,13 @@ static mx_status pooling_gradient(mx_grad *g, mx_error *err) {
 
 /* ---- windows ---- */
 
+enum { TABLE = 16 };
+
 typedef struct pool {
   mx_conv v;
-  int64_t pad_end[3]; /* places added behind; v.pad is in front */
+  int64_t lo[TABLE], hi[TABLE]; /* mx_conv_inside along the last axis for the first places of a window */
+  int64_t fast_lo, fast_hi;     /* places of a row that max_inside does; none if equal */
+  int64_t pad_end[3];           /* places added behind; v.pad is in front */
   int type, p;
   bool count_pad, v1, global; /* global: one contiguous window a plane */
 } pool;
@@ -146,6 +150,12 @@ static pool pooling_view(const pooling_params *p, const mx_shape *data, const mx
       g.v.pad[i] = total > 0 ? total / 2 : 0;
       g.pad_end[i] = total > 0 ? total - g.v.pad[i] : 0;
     }
+  }
+  for (int64_t k = 0; k < TABLE && k < g.v.kernel[2]; k++) mx_conv_inside(&g.v, 2, k, &g.lo[k], &g.hi[k]);
+  const int64_t k = g.v.kernel[2];
+  if (!g.v.channels_last && g.v.kernel[0] == 1 && g.v.kernel[1] == k && (k == 2 || k == 3) && g.v.stride[2] == 2) {
+    g.fast_lo = g.lo[0];
+    g.fast_hi = g.hi[k - 1] > g.fast_lo ? g.hi[k - 1] : g.fast_lo;
   }
   g.global = !g.v.channels_last && mx_conv_out_size(&g.v) == 1;
   for (int i = 0; i < 3; i++) g.global = g.global && g.v.kernel[i] == g.v.in[i] && g.v.pad[i] == 0;
@@ -174,8 +184,9 @@ static double window_scale(const pool *g, int64_t d, int64_t h, int64_t w) {
 
 /* The lanes [*lo, *hi) of [from, to) that place (kd, kh, kw) of the windows at (d, h, w) contributes to, the first
  * one's element of the input, and the distance of elements. Lanes are places w of the row, or channels of place w. */
-MX_INLINE bool stretch(const mx_conv *v, int64_t d, int64_t h, int64_t w, int64_t kd, int64_t kh, int64_t kw,
-                       int64_t from, int64_t to, int64_t *lo, int64_t *hi, int64_t *at, int64_t *step) {
+MX_INLINE bool stretch(const pool *g, int64_t d, int64_t h, int64_t w, int64_t kd, int64_t kh, int64_t kw, int64_t from,
+                       int64_t to, int64_t *lo, int64_t *hi, int64_t *at, int64_t *step) {
+  const mx_conv *v = &g->v;
   const int64_t id = d * v->stride[0] + kd - v->pad[0], ih = h * v->stride[1] + kh - v->pad[1];
   if (id < 0 || id >= v->in[0] || ih < 0 || ih >= v->in[1]) return false;
   const int64_t row = (id * v->in[1] + ih) * v->in[2];
@@ -184,7 +195,10 @@ MX_INLINE bool stretch(const mx_conv *v, int64_t d, int64_t h, int64_t w, int64_
     *lo = from, *hi = to, *step = 1, *at = (row + iw) * v->channels + from;
     return iw >= 0 && iw < v->in[2];
   }
-  mx_conv_inside(v, 2, kw, lo, hi);
+  if (kw < TABLE)
+    *lo = g->lo[kw], *hi = g->hi[kw];
+  else
+    mx_conv_inside(v, 2, kw, lo, hi);
   if (*lo < from) *lo = from;
   if (*hi > to) *hi = to;
   *step = v->stride[2];
@@ -216,7 +230,7 @@ MX_INLINE bool stretch(const mx_conv *v, int64_t d, int64_t h, int64_t w, int64_
     for (int64_t kh = 0; kh < v->kernel[1]; kh++)                                       \
       for (int64_t kw = 0; kw < v->kernel[2]; kw++) {                                   \
         int64_t lo, hi, at, step;                                                       \
-        if (!stretch(v, d, h, w, kd, kh, kw, from, to, &lo, &hi, &at, &step)) continue; \
+        if (!stretch(g, d, h, w, kd, kh, kw, from, to, &lo, &hi, &at, &step)) continue; \
         const int64_t n = hi - lo, lane = lo - from;                                    \
         __VA_ARGS__                                                                     \
       }
@@ -243,34 +257,30 @@ MX_CLONES static void max_lanes(const pool *g, mx_dtype dtype, const void *x_, i
   })
 }
 
-/* The same for windows of K x K places with step 2 that lie inside, n places of a row: unrolled. `x` is the start of
- * the first window. Forward does without the places. */
-#define MAX_INSIDE(K)                                         \
-  if (place) {                                                \
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {     \
-      A m = LOWEST(A);                                        \
-      int32_t at = -1;                                        \
-      _Pragma("GCC unroll 3") for (int r = 0; r < K; r++) {   \
-        _Pragma("GCC unroll 3") for (int s = 0; s < K; s++) { \
-          A u = (A)x[r * width + 2 * j + s];                  \
-          at = u > m ? (int32_t)(r * width + s) : at;         \
-          m = u > m ? u : m;                                  \
-        }                                                     \
-      }                                                       \
-      best[j] = m;                                            \
-      place[j] = at;                                          \
-    }                                                         \
-  } else {                                                    \
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {     \
-      A m = LOWEST(A);                                        \
-      _Pragma("GCC unroll 3") for (int r = 0; r < K; r++) {   \
-        _Pragma("GCC unroll 3") for (int s = 0; s < K; s++) { \
-          A u = (A)x[r * width + 2 * j + s];                  \
-          m = u > m ? u : m;                                  \
-        }                                                     \
-      }                                                       \
-      best[j] = m;                                            \
-    }                                                         \
+/* The same for windows of K x K places with step 2 that lie inside, n places of a row (up to LANES): unrolled. `x` is
+ * the start of the first window. Places (not needed in forward) are found by a second look, last one first, so that the
+ * first maximum wins: that makes two loops without branches. */
+#define MAX_INSIDE(K)                                                                 \
+  _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                               \
+    A m = LOWEST(A);                                                                  \
+    _Pragma("GCC unroll 3") for (int r = 0; r < K; r++) {                             \
+      _Pragma("GCC unroll 3") for (int s = 0; s < K; s++) {                           \
+        A u = (A)x[r * step + 2 * j + s];                                             \
+        m = u > m ? u : m;                                                            \
+      }                                                                               \
+    }                                                                                 \
+    best[j] = m;                                                                      \
+  }                                                                                   \
+  if (place) {                                                                        \
+    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                             \
+      int32_t at = -1;                                                                \
+      _Pragma("GCC unroll 3") for (int r = K - 1; r >= 0; r--) {                      \
+        _Pragma("GCC unroll 3") for (int s = K - 1; s >= 0; s--) {                    \
+          at = (A)x[r * step + 2 * j + s] == best[j] ? (int32_t)(r * width + s) : at; \
+        }                                                                             \
+      }                                                                               \
+      place[j] = at;                                                                  \
+    }                                                                                 \
   }
 
 MX_CLONES static void max_inside(mx_dtype dtype, const void *x_, int64_t width, int64_t kernel, int64_t n, void *best_,
@@ -279,6 +289,16 @@ MX_CLONES static void max_inside(mx_dtype dtype, const void *x_, int64_t width, 
     typedef ACC(T) A;
     const T *x = x_;
     A *best = best_;
+    T padded[3][2 * LANES + 2];
+    int64_t step = width;
+    if (place && n % 16 != 0) { /* whole vectors only: the rest would be done one by one, with mispredicted branches */
+      const int64_t used = 2 * (n - 1) + kernel, all = 2 * ((n + 15) / 16 * 16 - 1) + kernel;
+      for (int64_t r = 0; r < kernel; r++) {
+        memcpy(padded[r], x + r * width, (size_t)used * sizeof(T));
+        memset(padded[r] + used, 0, (size_t)(all - used) * sizeof(T));
+      }
+      x = padded[0], step = 2 * LANES + 2, n = (n + 15) / 16 * 16;
+    }
     if (kernel == 2) {
       MAX_INSIDE(2)
     } else {
@@ -287,36 +307,22 @@ MX_CLONES static void max_inside(mx_dtype dtype, const void *x_, int64_t width, 
   })
 }
 
-/* Places of row (d, h) whose windows may be found by max_inside: [*lo, *hi), empty if none. */
-static void inside_lanes(const mx_conv *v, int64_t d, int64_t h, int64_t *lo, int64_t *hi) {
-  const int64_t k = v->kernel[2], id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
-  int64_t unused;
-  *lo = *hi = 0;
-  if (v->channels_last || v->kernel[0] != 1 || v->kernel[1] != k || (k != 2 && k != 3) || v->stride[2] != 2) return;
-  if (id < 0 || id >= v->in[0] || ih < 0 || ih + k > v->in[1]) return;
-  mx_conv_inside(v, 2, 0, lo, &unused);
-  mx_conv_inside(v, 2, k - 1, &unused, hi);
-  if (*hi < *lo) *hi = *lo;
-}
-
 /* Maxima of lanes [from, to), the fast way where there is one. */
 static void find_maxima(const pool *g, mx_dtype dtype, const void *x, int64_t d, int64_t h, int64_t w, int64_t from,
                         int64_t to, void *best, int32_t *place, bool places) {
   const mx_conv *v = &g->v;
   const size_t acc = dtype == MX_FLOAT64 ? sizeof(double) : sizeof(float);
-  int64_t lo, hi;
-  inside_lanes(v, d, h, &lo, &hi);
-  lo = lo < from ? from : lo > to ? to : lo;
-  hi = hi < lo ? lo : hi > to ? to : hi;
+  const int64_t id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
+  const bool rows = id >= 0 && id < v->in[0] && ih >= 0 && ih + v->kernel[1] <= v->in[1];
+  const int64_t lo = !rows || g->fast_lo > to ? to : g->fast_lo < from ? from : g->fast_lo;
+  const int64_t hi = g->fast_hi < lo ? lo : g->fast_hi > to ? to : g->fast_hi;
   if (from < lo) max_lanes(g, dtype, x, d, h, w, from, lo, best, place);
   if (lo < hi) {
-    const int64_t id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
     const int64_t at = (id * v->in[1] + ih) * v->in[2] + lo * 2 - v->pad[2];
     max_inside(dtype, (const char *)x + (size_t)at * mx_dtype_size(dtype), v->in[2], v->kernel[2], hi - lo,
                (char *)best + (size_t)(lo - from) * acc, places ? place + (lo - from) : NULL);
   }
-  if (hi < to && lo < to)
-    max_lanes(g, dtype, x, d, h, w, hi, to, (char *)best + (size_t)(hi - from) * acc, place + (hi - from));
+  if (hi < to) max_lanes(g, dtype, x, d, h, w, hi, to, (char *)best + (size_t)(hi - from) * acc, place + (hi - from));
 }
 
 /* Sums of the values, or of the p-th powers of their sizes. */
@@ -362,8 +368,8 @@ MX_CLONES static void sum_lanes(const pool *g, mx_dtype dtype, const void *x_, i
 static void forward_lanes(const pool *g, mx_dtype dtype, const void *x, int64_t d, int64_t h, int64_t w, int64_t from,
                           int64_t to, void *y_) {
   const mx_conv *v = &g->v;
-  double buffer[LANES];
-  int32_t place[LANES];
+  double buffer[LANES + 16]; /* max_inside rounds up */
+  int32_t place[LANES + 16];
   if (g->type == POOL_MAX)
     find_maxima(g, dtype, x, d, h, w, from, to, buffer, place, false);
   else
@@ -461,8 +467,8 @@ static mx_status backward_prepare(mx_call *c, mx_error *err) {
 MX_CLONES static void backward_lanes(const pool *g, mx_dtype dtype, const void *x, const void *dy_, const void *y_,
                                      int64_t d, int64_t h, int64_t w, int64_t from, int64_t to, void *dx_) {
   const mx_conv *v = &g->v;
-  double buffer[LANES];
-  int32_t place[LANES];
+  double buffer[LANES + 16]; /* max_inside rounds up */
+  int32_t place[LANES + 16];
   if (g->type == POOL_MAX) find_maxima(g, dtype, x, d, h, w, from, to, buffer, place, true);
   MX_SWITCH_FLOAT(dtype, break, {
     typedef ACC(T) A;
