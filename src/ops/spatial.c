@@ -68,18 +68,22 @@ static geometry make_geometry(const mx_shape *data, const mx_shape *grid) {
       }                                                                                                                \
     }                                                                                                                  \
   }                                                                                                                    \
-  static void sample_back_data_##T(const geometry *g, const T *grid, const T *head, double *sum, T *out) {             \
+  static void sample_back_data_##T(const geometry *g, const T *grid, const T *head, int64_t channels, double *sum,     \
+                                   T *out) {                                                                           \
     int64_t plane = g->h * g->w;                                                                                       \
-    memset(sum, 0, (size_t)plane * sizeof(*sum));                                                                      \
+    memset(sum, 0, (size_t)(channels * plane) * sizeof(*sum));                                                         \
     for (int64_t p = 0; p < g->points; p++) {                                                                          \
       corners k;                                                                                                       \
       double weight[4];                                                                                                \
       if (!find_corners((double)grid[p], (double)grid[g->points + p], g->h, g->w, &k)) continue;                       \
       corner_weights(&k, weight);                                                                                      \
-      for (int i = 0; i < 4; i++)                                                                                      \
-        if (k.in[i]) sum[k.at[i]] += weight[i] * (double)head[p];                                                      \
+      for (int64_t c = 0; c < channels; c++) {                                                                         \
+        double u = (double)head[c * g->points + p], *s = sum + c * plane;                                              \
+        for (int i = 0; i < 4; i++)                                                                                    \
+          if (k.in[i]) s[k.at[i]] += weight[i] * u;                                                                    \
+      }                                                                                                                \
     }                                                                                                                  \
-    for (int64_t i = 0; i < plane; i++) out[i] = (T)sum[i];                                                            \
+    for (int64_t i = 0; i < channels * plane; i++) out[i] = (T)sum[i];                                                 \
   }                                                                                                                    \
   static void sample_back_grid_##T(const geometry *g, const T *data, const T *grid, const T *head, T *out, int64_t lo, \
                                    int64_t hi) {                                                                       \
@@ -103,7 +107,7 @@ DEFINE_SAMPLER(float)
 DEFINE_SAMPLER(double)
 DEFINE_SAMPLER(mx_half)
 
-enum { POINTS = 512 }; /* a thread's share at a time */
+enum { POINTS = 512, GROUP = 8 }; /* points and channels that are taken at a time */
 
 static void sample(const geometry *g, mx_dtype dtype, const void *data, const void *grid, void *out) {
   int64_t blocks = (g->points + POINTS - 1) / POINTS;
@@ -184,29 +188,37 @@ static mx_status sampler_back_infer(const void *params, mx_shape *in, int n_in, 
   return mx_layer_unify(&in[2], &out[1], "grid", err);
 }
 
+/* Channels of an image are taken in groups: their points are the same. */
+static int64_t channel_groups(const geometry *g) { return (g->c + GROUP - 1) / GROUP; }
+
 static int sampler_back_threads(const geometry *g) {
   int threads = mx_threads_for(g->n * g->c * (g->points + g->h * g->w), MX_GRAIN / 4);
-  return threads < g->n * g->c ? threads : g->n * g->c > 0 ? (int)(g->n * g->c) : 1;
+  int64_t jobs = g->n * channel_groups(g);
+  return threads < jobs ? threads : jobs > 0 ? (int)jobs : 1;
 }
+static size_t group_bytes(const geometry *g) { return mx_align64((size_t)(GROUP * g->h * g->w) * sizeof(double)); }
 
 static mx_status sampler_back_prepare(mx_call *c, mx_error *err) {
   geometry g = make_geometry(&c->in[1].shape, &c->in[2].shape);
-  c->workspace_bytes = (size_t)sampler_back_threads(&g) * mx_align64((size_t)(g.h * g.w) * sizeof(double));
+  c->workspace_bytes = (size_t)sampler_back_threads(&g) * group_bytes(&g);
   return MX_OK;
 }
 
-static void back_plane(const geometry *g, mx_dtype t, const void *grid, const void *head, double *sum, void *out,
-                       int64_t plane) {
-  int64_t q = plane / g->c * 2 * g->points, h = plane * g->points, o = plane * g->h * g->w;
+static void back_group(const geometry *g, mx_dtype t, const void *grid, const void *head, double *sum, void *out,
+                       int64_t job) {
+  int64_t n = job / channel_groups(g), c = job % channel_groups(g) * GROUP,
+          channels = g->c - c < GROUP ? g->c - c : GROUP;
+  int64_t q = n * 2 * g->points, h = (n * g->c + c) * g->points, o = (n * g->c + c) * g->h * g->w;
   switch (t) {
     case MX_FLOAT32:
-      sample_back_data_float(g, (const float *)grid + q, (const float *)head + h, sum, (float *)out + o);
+      sample_back_data_float(g, (const float *)grid + q, (const float *)head + h, channels, sum, (float *)out + o);
       break;
     case MX_FLOAT64:
-      sample_back_data_double(g, (const double *)grid + q, (const double *)head + h, sum, (double *)out + o);
+      sample_back_data_double(g, (const double *)grid + q, (const double *)head + h, channels, sum, (double *)out + o);
       break;
     default:
-      sample_back_data_mx_half(g, (const mx_half *)grid + q, (const mx_half *)head + h, sum, (mx_half *)out + o);
+      sample_back_data_mx_half(g, (const mx_half *)grid + q, (const mx_half *)head + h, channels, sum,
+                               (mx_half *)out + o);
       break;
   }
 }
@@ -236,14 +248,14 @@ static mx_status sampler_back_kernel(const mx_call *c, mx_error *err) {
   const void *head = c->in[0].data, *data = c->in[1].data, *grid = c->in[2].data;
   MX_TRY(check_pixels(&g, err));
   if (c->req[0] != MX_NULL && g.h * g.w > 0) {
-    size_t each = mx_align64((size_t)(g.h * g.w) * sizeof(double));
+    size_t each = group_bytes(&g);
     int threads = sampler_back_threads(&g), sets = (int)(c->workspace_bytes / each);
-    int64_t planes = g.n * g.c;
+    int64_t jobs = g.n * channel_groups(&g);
     if (threads > sets) threads = sets;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int w = 0; w < threads; w++)
-      for (int64_t p = planes * w / threads; p < planes * (w + 1) / threads; p++)
-        back_plane(&g, t, grid, head, (double *)((char *)c->workspace + (size_t)w * each), c->out[0].data, p);
+      for (int64_t j = jobs * w / threads; j < jobs * (w + 1) / threads; j++)
+        back_group(&g, t, grid, head, (double *)((char *)c->workspace + (size_t)w * each), c->out[0].data, j);
   }
   if (c->req[1] != MX_NULL) {
     int64_t blocks = (g.points + POINTS - 1) / POINTS;
