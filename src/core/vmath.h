@@ -82,7 +82,7 @@ MX_INLINE float mx_log_split(float x, float *e) {
   int32_t tiny = x < 0x1p-126f, bits;
   x *= tiny ? 0x1p23f : 1.0f;
   memcpy(&bits, &x, sizeof(bits));
-  bits -= 0x3f3504f3; /* sqrt(1/2) */
+  bits = (int32_t)((uint32_t)bits - 0x3f3504f3u); /* sqrt(1/2); wraps below 0 */
   *e = (float)((bits >> 23) - (tiny ? 23 : 0));
   bits = (bits & 0x7fffff) + 0x3f3504f3;
   float m;
@@ -227,29 +227,6 @@ MX_INLINE float mx_vtanh_float(float x) {
   float small = p * z * x + x;
   float a = fabsf(x), big = 1.0f - 2.0f / (mx_vexp_float(2.0f * a) + 1.0f);
   return copysignf(a < 0.625f ? small : big, x);
-}
-
-/* Natural logarithm of a positive, normal number: what random numbers need. */
-MX_INLINE float mx_vlog_positive(float x) {
-  int32_t bits;
-  memcpy(&bits, &x, sizeof(bits));
-  /* x = 2^e m with m in [sqrt(1/2), sqrt(2)) */
-  int32_t e = (bits - 0x3F3504F3) >> 23;
-  bits -= e * (1 << 23);
-  float m;
-  memcpy(&m, &bits, sizeof(m));
-  float f = m - 1.0f, z = f * f;
-  float p = 7.0376836292e-2f;
-  p = p * f - 1.1514610310e-1f;
-  p = p * f + 1.1676998740e-1f;
-  p = p * f - 1.2420140846e-1f;
-  p = p * f + 1.4249322787e-1f;
-  p = p * f - 1.6668057665e-1f;
-  p = p * f + 2.0000714765e-1f;
-  p = p * f - 2.4999993993e-1f;
-  p = p * f + 3.3333331174e-1f;
-  float y = p * f * z + (float)e * -2.12194440e-4f - 0.5f * z;
-  return f + y + (float)e * 0.693359375f;
 }
 
 /* Sine and cosine of 2 pi t for t in [0, 1]. */

@@ -232,6 +232,10 @@ typedef struct rnn_run {
 static char *offset(const rnn_run *r, const void *base, int64_t elements) {
   return (char *)base + (size_t)elements * r->element;
 }
+/* Copies elements; empty arrays have no address. */
+static void move(const rnn_run *r, void *to, const void *from, int64_t elements) {
+  if (elements > 0) memcpy(to, from, (size_t)elements * r->element);
+}
 /* Workspace: sizes are summed when scratch is NULL, addresses handed out otherwise. */
 static char *take(rnn_run *r, int64_t elements) {
   size_t bytes = ((size_t)elements * r->element + ALIGN - 1) / ALIGN * ALIGN;
@@ -358,11 +362,8 @@ static mx_status forward_direction(rnn_run *r, const forward_buffers *b, int64_t
   const char *w_h = offset(r, r->parameters, w.h), *w_r = offset(r, r->parameters, w.r);
   MX_TRY(gemm(r, false, true, d->T * d->N, gh, k, x, k, offset(r, r->parameters, w.x), k, 0, gates, gh, err));
   int64_t start = direction ? d->T : 0;
-  memcpy(offset(r, h, start * d->N * d->P), offset(r, r->c->in[2].data, state * d->P),
-         (size_t)(d->N * d->P) * r->element);
-  if (is_lstm(r->p))
-    memcpy(offset(r, c, start * d->N * d->H), offset(r, r->c->in[3].data, state * d->H),
-           (size_t)(d->N * d->H) * r->element);
+  move(r, offset(r, h, start * d->N * d->P), offset(r, r->c->in[2].data, state * d->P), d->N * d->P);
+  if (is_lstm(r->p)) move(r, offset(r, c, start * d->N * d->H), offset(r, r->c->in[3].data, state * d->H), d->N * d->H);
   mx_rnn_step s = step_of(r);
   if (gru) {
     s.bias = offset(r, r->parameters, w.bias_x);
@@ -395,11 +396,9 @@ static mx_status forward_direction(rnn_run *r, const forward_buffers *b, int64_t
   }
   int64_t end = direction ? 0 : d->T;
   if (r->p->state_outputs && r->c->req[1] != MX_NULL)
-    memcpy(offset(r, r->c->out[1].data, state * d->P), offset(r, h, end * d->N * d->P),
-           (size_t)(d->N * d->P) * r->element);
+    move(r, offset(r, r->c->out[1].data, state * d->P), offset(r, h, end * d->N * d->P), d->N * d->P);
   if (r->p->state_outputs && is_lstm(r->p) && r->c->req[2] != MX_NULL)
-    memcpy(offset(r, r->c->out[2].data, state * d->H), offset(r, c, end * d->N * d->H),
-           (size_t)(d->N * d->H) * r->element);
+    move(r, offset(r, r->c->out[2].data, state * d->H), offset(r, c, end * d->N * d->H), d->N * d->H);
   return MX_OK;
 }
 
@@ -518,8 +517,8 @@ static backward_io backward_inputs(const mx_call *c) {
 /* The initial gradient of a state: that of the state output, or 0. */
 static void first_gradient(const rnn_run *r, char *to, const mx_tensor *head, int64_t at, int64_t n) {
   if (head)
-    memcpy(to, offset(r, head->data, at * n), (size_t)n * r->element);
-  else
+    move(r, to, offset(r, head->data, at * n), n);
+  else if (n > 0)
     memset(to, 0, (size_t)n * r->element);
 }
 
@@ -575,10 +574,9 @@ static mx_status backward_steps(rnn_run *r, const backward_buffers *b, const bac
     MX_TRY(gemm(r, false, false, d->N, d->P, gh, s.d_gates_recurrent ? s.d_gates_recurrent : s.d_gates, gh, w_h, d->P,
                 1, b->d_h, d->P, err));
   }
-  if (r->c->req[2] != MX_NULL)
-    memcpy(offset(r, r->c->out[2].data, state * d->N * d->P), b->d_h, (size_t)(d->N * d->P) * r->element);
+  if (r->c->req[2] != MX_NULL) move(r, offset(r, r->c->out[2].data, state * d->N * d->P), b->d_h, d->N * d->P);
   if (is_lstm(r->p) && r->c->req[3] != MX_NULL)
-    memcpy(offset(r, r->c->out[3].data, state * d->N * d->H), b->d_c, (size_t)(d->N * d->H) * r->element);
+    move(r, offset(r, r->c->out[3].data, state * d->N * d->H), b->d_c, d->N * d->H);
   return MX_OK;
 }
 
