@@ -16,7 +16,8 @@ enum {
   LANES = 64,
   SHORT_RUN = 32,   /* up to here neighbouring results are gathered together */
   PIECE = 32768,  /* elements of the input that one piece takes, about */
-  COLUMNS = 512   /* accumulators in a row */
+  ROWS = 64,        /* of a piece, at least */
+  COLUMNS = 4096   /* accumulators in a row */
 };
 
 /* ---- rows as functions ---- */
@@ -202,7 +203,7 @@ static layout layout_of(const mx_reduce *r) {
     l.pieces = (l.count + PIECE - 1) / PIECE;
   } else {
     int64_t width = l.last < COLUMNS ? l.last : COLUMNS;
-    l.piece = width > 0 ? PIECE / width : 1;
+    l.piece = width > 0 && width < PIECE / ROWS ? PIECE / width : ROWS;
     l.pieces = (l.rows + l.piece - 1) / l.piece;
   }
   if (l.pieces < 1) l.pieces = 1; /* nothing to gather: results are those of no element */
