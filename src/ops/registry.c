@@ -141,14 +141,19 @@ void mx_op_params_free(const mx_op *op, void *params) {
   mx_free(params);
 }
 
+/* The name of an input where it stands; printing it into buf costs more than the rest of an inference. */
+static const char *in_name(const mx_op *op, const void *params, int i, char *buf, size_t size) {
+  if (!op->in_name && !op->num_args) return op->in_names ? op->in_names[i] : "data";
+  mx_op_in_name(op, params, i, buf, size);
+  return buf;
+}
+
 static mx_status same_shape(const mx_op *op, const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out,
                             mx_error *err) {
   mx_shape s = MX_SHAPE_UNKNOWN;
   char name[64];
-  for (int i = 0; i < n_in; i++) {
-    mx_op_in_name(op, params, i, name, sizeof(name));
-    MX_TRY(mx_shape_merge(&s, &in[i], name, err));
-  }
+  for (int i = 0; i < n_in; i++)
+    MX_TRY(mx_shape_merge(&s, &in[i], in_name(op, params, i, name, sizeof(name)), err));
   for (int i = 0; i < n_out; i++) MX_TRY(mx_shape_merge(&s, &out[i], "output", err));
   for (int i = 0; i < n_in; i++) in[i] = s;
   for (int i = 0; i < n_out; i++) out[i] = s;
@@ -170,10 +175,7 @@ static mx_status same_dtype(const mx_op *op, const void *params, mx_dtype *in, i
                             mx_error *err) {
   mx_dtype t = MX_DTYPE_UNKNOWN;
   char name[64];
-  for (int i = 0; i < n_in; i++) {
-    mx_op_in_name(op, params, i, name, sizeof(name));
-    MX_TRY(merge_dtype(&t, in[i], name, err));
-  }
+  for (int i = 0; i < n_in; i++) MX_TRY(merge_dtype(&t, in[i], in_name(op, params, i, name, sizeof(name)), err));
   for (int i = 0; i < n_out; i++) MX_TRY(merge_dtype(&t, out[i], "output", err));
   for (int i = 0; i < n_in; i++) in[i] = t;
   for (int i = 0; i < n_out; i++) out[i] = t;

@@ -409,6 +409,17 @@ static void chunk_by_blocks(const walk *w, int64_t begin, int64_t end) {
   }
 }
 
+static void run_chunk(walk *w, bool same_bytes, int64_t i) {
+  int64_t begin = i * CHUNK, end = begin + CHUNK < w->n ? begin + CHUNK : w->n;
+  size_t size = mx_dtype_size(w->dtype);
+  if (same_bytes)
+    memcpy(w->out + (size_t)begin * size, (const char *)w->in[0].data + (size_t)begin * size, (size_t)(end - begin) * size);
+  else if (w->by_runs)
+    chunk_by_runs(w, begin, end);
+  else
+    chunk_by_blocks(w, begin, end);
+}
+
 void mx_row_apply(const mx_row *row, const mx_operand *in, const mx_shape *shape, void *out, mx_dtype dtype, bool add) {
   static const size_t sizes[MX_KINDS] = {sizeof(float), sizeof(double), sizeof(int64_t)};
   walk w = {.row = row, .kind = mx_row_kind(row, dtype), .dtype = dtype, .add = add, .out = out};
@@ -420,15 +431,10 @@ void mx_row_apply(const mx_row *row, const mx_operand *in, const mx_shape *shape
   bool same_bytes = row == &mx_rows[MX_ROW_copy] && in->dtype == dtype && !add && w.how[0] != SINGLE && w.how[0] <= LINEAR;
   if (same_bytes && in->data == out) return;
   int64_t chunks = (w.n + CHUNK - 1) / CHUNK;
-#pragma omp parallel for num_threads(mx_threads_for(w.n, MX_GRAIN))
-  for (int64_t i = 0; i < chunks; i++) {
-    int64_t begin = i * CHUNK, end = begin + CHUNK < w.n ? begin + CHUNK : w.n;
-    size_t size = mx_dtype_size(dtype);
-    if (same_bytes)
-      memcpy(w.out + (size_t)begin * size, (const char *)in->data + (size_t)begin * size, (size_t)(end - begin) * size);
-    else if (w.by_runs)
-      chunk_by_runs(&w, begin, end);
-    else
-      chunk_by_blocks(&w, begin, end);
+  if (chunks == 1) { /* entering a parallel region costs more than a small array */
+    run_chunk(&w, same_bytes, 0);
+    return;
   }
+#pragma omp parallel for num_threads(mx_threads_for(w.n, MX_GRAIN))
+  for (int64_t i = 0; i < chunks; i++) run_chunk(&w, same_bytes, i);
 }
