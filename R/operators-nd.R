@@ -398,6 +398,34 @@ mx.nd.reset.arrays <- function(data = NULL, num_arrays = NULL, out = NULL) {
   .Call(ffi_nd_operator, "reset_arrays", list(data, num_arrays), out)
 }
 
+#' @rdname mx.symbol.CTCLoss
+#' @export
+mx.nd.CTCLoss <- function(
+  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+) {
+  .Call(ffi_nd_operator, "CTCLoss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+}
+
+#' @rdname mx.symbol.CTCLoss
+#' @export
+mx.nd.ctc.loss <- function(
+  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+) {
+  .Call(ffi_nd_operator, "ctc_loss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+}
+
+mx.nd.internal.contrib.CTCLoss <- function(
+  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+) {
+  .Call(ffi_nd_operator, "_contrib_CTCLoss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+}
+
+mx.nd.internal.contrib.ctc.loss <- function(
+  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+) {
+  .Call(ffi_nd_operator, "_contrib_ctc_loss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+}
+
 #' @rdname mx.symbol.Deconvolution
 #' @export
 mx.nd.Deconvolution <- function(

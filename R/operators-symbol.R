@@ -892,6 +892,45 @@ mx.symbol.reset_arrays <- function(..., num_arrays, name = NULL) {
 mx.varg.symbol.reset_arrays <- function(args) .Call(ffi_symbol_operator, "reset_arrays", args, NULL)
 
 #' @noMd
+#' @title Operator ctc_loss
+#' @description Connectionist temporal classification: for each sequence -log of the probability that softmax(data) spells the label, summed over all ways to stretch it and to put blanks between. A label that cannot be spelt - longer than the sequence allows, or with a number that is no class - has loss 0 and no gradient.
+#' @param data Scores, native shape (time, batch, classes).
+#' @param use_data_lengths Sequences have lengths of their own, the input data_lengths. TRUE or FALSE.
+#' @param use_label_lengths Label sequences have lengths of their own, the input label_lengths; otherwise they end at the padding. TRUE or FALSE.
+#' @param blank_label first: class 0 is the blank, labels are padded with 0. last: the last class is the blank, labels are padded with -1. "first", "last".
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @references Graves and others, Connectionist temporal classification: labelling unsegmented sequence data with recurrent neural networks, 2006
+#' @name mx.symbol.CTCLoss
+NULL
+
+#' @rdname mx.symbol.CTCLoss
+#' @export
+mx.symbol.CTCLoss <- function(
+  data, ..., use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", name = NULL
+) {
+  symbol.operator("CTCLoss", environment(), ...)
+}
+
+mx.varg.symbol.CTCLoss <- function(args) .Call(ffi_symbol_operator, "CTCLoss", args, NULL)
+
+#' @rdname mx.symbol.CTCLoss
+#' @export
+mx.symbol.ctc_loss <- function(
+  data, ..., use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", name = NULL
+) {
+  symbol.operator("ctc_loss", environment(), ...)
+}
+
+mx.varg.symbol.ctc_loss <- function(args) .Call(ffi_symbol_operator, "ctc_loss", args, NULL)
+
+mx.varg.symbol.internal.contrib_CTCLoss <- function(args) .Call(ffi_symbol_operator, "_contrib_CTCLoss", args, NULL)
+
+mx.varg.symbol.internal.contrib_ctc_loss <- function(args) .Call(ffi_symbol_operator, "_contrib_ctc_loss", args, NULL)
+
+#' @noMd
 #' @title Operator Deconvolution
 #' @description Transposed convolution in one, two or three dimensions: every element of data adds its window, weight times the element, to the output. Along each dimension the output has (size - 1) * stride + dilate * (kernel - 1) + 1 - 2 * pad + adj places, or those of target_shape.
 #' @param data (batch, channels, space...) in layouts NCW, NCHW, NCDHW; channels come last in NHWC, NDHWC.
