@@ -29,9 +29,12 @@
 mx.io.bucket.iter <- function(buckets, batch.size, data.mask.element = 0, shuffle = FALSE, seed = 123) {
   if (!is.list(buckets) || !length(buckets) || is.null(names(buckets)) || !all(nzchar(names(buckets))))
     mx.stop("value", "`buckets` must be a list named by sequence length.")
-  BucketIter$new(buckets = buckets, batch.size = mx.util.count(batch.size, "batch.size"),
-                 data.mask.element = data.mask.element,
-                 shuffle = mx.util.flag(shuffle, "shuffle"), seed = seed)
+  arrays <- mapply(mx.bucket.internal.arrays, buckets, names(buckets), MoreArgs = list(mask = data.mask.element),
+                   SIMPLIFY = FALSE)
+  batch.size <- mx.util.count(batch.size, "batch.size")
+  shuffle <- mx.util.flag(shuffle, "shuffle")
+  BucketIter$new(buckets = buckets, arrays = arrays, batch.size = batch.size, data.mask.element = data.mask.element,
+                 shuffle = shuffle, seed = seed)
 }
 
 # One bucket's arrays on the native side: data, seq.mask, label; each with its last dimension for the sequences.
@@ -74,8 +77,6 @@ BucketIter <- setRefClass(
       initFields(...)
       if (!length(buckets)) return(.self)
       bucket.names <<- names(buckets)
-      arrays <<- mapply(mx.bucket.internal.arrays, buckets, bucket.names, MoreArgs = list(mask = data.mask.element),
-                        SIMPLIFY = FALSE)
       n <- vapply(arrays, function(a) length(a$seq.mask), 0)
       batch.per.bucket <<- ceiling(n / batch.size)
       last.batch.pad <<- batch.per.bucket * batch.size - n

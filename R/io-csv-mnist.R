@@ -30,6 +30,31 @@ mx.io.internal.shape <- function(shape, name) {
   as.numeric(shape)
 }
 
+# Files that iterators have open. They are kept here, where the collector does not come by: it would close them, with a
+# warning, before the iterator that forgot them is finalized.
+mx.io.internal.open <- list2env(list(last = 0), parent = emptyenv())
+
+# A set of text files: open() starts at their first lines, connection(i), shut().
+mx.io.internal.files <- function(files) {
+  key <- NULL
+  shut <- function() {
+    if (is.null(key)) return(invisible())
+    for (con in mx.io.internal.open[[key]]) close(con)
+    rm(list = key, envir = mx.io.internal.open)
+    key <<- NULL
+  }
+  list(
+    open = function() {
+      shut()
+      mx.io.internal.open$last <- mx.io.internal.open$last + 1
+      key <<- paste0("set", mx.io.internal.open$last)
+      mx.io.internal.open[[key]] <- lapply(files, gzfile, "rt")
+    },
+    connection = function(i) mx.io.internal.open[[key]][[i]],
+    is.open = function() !is.null(key),
+    shut = shut)
+}
+
 # A source that reads rows of numbers chunk by chunk and hands them out in batches.
 #   open()    starts a pass
 #   rows(m)   the next m rows at most: a list of matrices, one column per row of the file, NULL at the end
@@ -158,19 +183,11 @@ mx.io.CSVIter <- function(...) {
   files <- list(data = mx.io.internal.file(a$data.csv, "data.csv"))
   if (!a$label.csv %in% c("NULL", "")) files$label <- mx.io.internal.file(a$label.csv, "label.csv")
   width <- vapply(shapes, prod, 0)
-  connections <- list()
+  text <- mx.io.internal.files(files)
 
-  shut <- function() {
-    for (con in connections) close(con)
-    connections <<- list()
-  }
-  open <- function() {
-    shut()
-    connections <<- lapply(files, gzfile, "rt")
-  }
   read <- function(part, rows) {
     # One list entry per column: scan() then checks that every line has all of them.
-    x <- tryCatch(scan(connections[[part]], rep(list(double()), width[[part]]), nmax = rows, sep = ",", quiet = TRUE,
+    x <- tryCatch(scan(text$connection(part), rep(list(double()), width[[part]]), nmax = rows, sep = ",", quiet = TRUE,
                        multi.line = FALSE),
                   error = function(e) mx.stop("format", "File ", files[[part]], " does not consist of lines of ",
                                               width[[part]],
@@ -178,20 +195,20 @@ mx.io.CSVIter <- function(...) {
     matrix(unlist(x, FALSE, FALSE), width[[part]], byrow = TRUE)
   }
   rows <- function(m) {
-    if (!length(connections)) return(NULL)
+    if (!text$is.open()) return(NULL)
     chunk <- lapply(stats::setNames(names(files), names(files)), read, m)
     n <- ncol(chunk$data)
     if (is.null(chunk$label)) chunk$label <- matrix(0, width[["label"]], n)
     if (ncol(chunk$label) != n)
       mx.stop("format", "Files ", files$data, " and ", files$label, " differ in their number of lines.")
-    if (n < m) shut()
+    if (n < m) text$shut()
     if (n) chunk[c("data", "label")]
   }
   shapes$label <- if (identical(shapes$label, 1)) numeric() else shapes$label
   what <- paste("CSV file", basename(files$data))
-  Rcpp_MXNativeDataIter$new(.source = mx.io.internal.rows(open, rows, shut, shapes, mx.util.count(a$batch.size,
-      "batch.size"),
-                                                          mx.util.flag(a$round.batch, "round.batch"), what))
+  mx.io.internal.iterator(Rcpp_MXNativeDataIter, mx.io.internal.rows(
+    text$open, rows, text$shut, shapes, mx.util.count(a$batch.size, "batch.size"),
+    mx.util.flag(a$round.batch, "round.batch"), what))
 }
 
 # Reads a file in MNIST's idx format, compressed or not: an array of bytes whose last dimension counts the examples.
@@ -262,8 +279,9 @@ mx.io.MNISTIter <- function(image, label, batch.size = 128, shuffle = TRUE, flat
   dim(images) <- c(d[1L] * d[2L], n)
   if (!identical(order, seq_len(n))) images <- images[, order, drop = FALSE]
   dim(images) <- c(if (mx.util.flag(flat, "flat")) d[1L] * d[2L] else c(d[1:2], 1L), length(order))
-  arrays <- list(data = mx.nd.array(images, mx.cpu()) * (1 / 256), label = mx.nd.array(as.integer(labels)[order], mx.cpu()))
-  Rcpp_MXNativeDataIter$new(.source = mx.io.internal.slices(arrays, batch.size))
+  arrays <- list(data = mx.nd.array(images, mx.cpu()) * (1 / 256), label = mx.nd.array(as.integer(labels)[order],
+      mx.cpu()))
+  mx.io.internal.iterator(Rcpp_MXNativeDataIter, mx.io.internal.slices(arrays, batch.size))
 }
 
 #' Iterate over a LibSVM file
@@ -299,32 +317,24 @@ mx.io.LibSVMIter <- function(...) {
     files[2L] <- mx.io.internal.file(a$label.libsvm, "label.libsvm")
     shapes$label <- prod(mx.io.internal.shape(a$label.shape, "label.shape"))
   }
-  connections <- list()
-  shut <- function() {
-    for (con in connections) close(con)
-    connections <<- list()
-  }
-  open <- function() {
-    shut()
-    connections <<- lapply(files, gzfile, "rt")
-  }
+  text <- mx.io.internal.files(files)
   rows <- function(m) {
-    if (!length(connections)) return(NULL)
-    data <- mx.io.internal.libsvm(readLines(connections[[1L]], m), shapes$data, files[1L])
+    if (!text$is.open()) return(NULL)
+    data <- mx.io.internal.libsvm(readLines(text$connection(1L), m), shapes$data, files[1L])
     n <- ncol(data$values)
     label <- matrix(data$label, 1L)
     if (length(files) > 1L) {
-      label <- mx.io.internal.libsvm(readLines(connections[[2L]], m), shapes$label, files[2L])$values
+      label <- mx.io.internal.libsvm(readLines(text$connection(2L), m), shapes$label, files[2L])$values
       if (ncol(label) != n)
         mx.stop("format", "Files ", files[1L], " and ", files[2L], " differ in their number of lines.")
     }
-    if (n < m) shut()
+    if (n < m) text$shut()
     if (n) list(data = data$values, label = label)
   }
   what <- paste("LibSVM file", basename(files[1L]))
-  Rcpp_MXNativeDataIter$new(.source = mx.io.internal.rows(open, rows, shut, shapes, mx.util.count(a$batch.size,
-      "batch.size"),
-                                                          mx.util.flag(a$round.batch, "round.batch"), what))
+  mx.io.internal.iterator(Rcpp_MXNativeDataIter, mx.io.internal.rows(
+    text$open, rows, text$shut, shapes, mx.util.count(a$batch.size, "batch.size"),
+    mx.util.flag(a$round.batch, "round.batch"), what))
 }
 
 # Lines of LibSVM text as a matrix with one column per line, and the first number of each line.

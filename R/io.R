@@ -78,6 +78,12 @@ Rcpp_MXArrayDataIter <- setRefClass("Rcpp_MXArrayDataIter", contains = "Rcpp_MXD
 #' @exportClass Rcpp_MXNativeDataIter
 Rcpp_MXNativeDataIter <- setRefClass("Rcpp_MXNativeDataIter", contains = "Rcpp_MXDataIter")
 
+# An iterator object. The source is made first: an error within $new() would leave half an object to its finalizer.
+mx.io.internal.iterator <- function(class, source) {
+  force(source)
+  class$new(.source = source)
+}
+
 # A batch in words: data 784 x 100, label 100.
 mx.io.internal.say <- function(dims)
   paste(paste(names(dims), vapply(dims, mx.util.dim, ""), sep = " "), collapse = ", ")
@@ -112,8 +118,8 @@ mx.io.arrayiter <- function(data, label, batch.size = 128, shuffle = FALSE) {
                    "Please pass in transpose of X instead")
     mx.stop("value", "data has ", n, " examples (its last dimension), label has ", examples(label), ".")
   }
-  mx.io.internal.arrayiter(data, label, if (mx.util.flag(shuffle, "shuffle")) mx.runif(n) else NULL, batch.size,
-                           isTRUE(as.logical(shuffle)))
+  shuffle <- mx.util.flag(shuffle, "shuffle")
+  mx.io.internal.arrayiter(data, label, if (shuffle) mx.runif(n), batch.size, shuffle)
 }
 
 # The order that numbers from U(0, 1) stand for: a Fisher-Yates shuffle from the end.
@@ -137,7 +143,7 @@ mx.io.internal.arrayiter <- function(data, label, unif.rnds, batch.size, shuffle
     order <- mx.io.internal.order(as.numeric(mx.util.as.array(unif.rnds)))
     arrays <- lapply(arrays, mx.io.internal.permute, order)
   }
-  Rcpp_MXArrayDataIter$new(.source = mx.io.internal.slices(arrays, batch.size))
+  mx.io.internal.iterator(Rcpp_MXArrayDataIter, mx.io.internal.slices(arrays, batch.size))
 }
 
 mx.io.internal.store <- function(x) if (inherits(x, "MXNDArray")) x else mx.nd.array(x, mx.cpu())

@@ -222,7 +222,7 @@ mx.model.init.iter <- function(X, y, batch.size, is.train) {
   arrays <- lapply(c(X, list(label = y)), mx.io.internal.store)
   if (is.train) arrays <- lapply(arrays, mx.io.internal.permute,
                                  mx.io.internal.order(as.numeric(as.array(mx.runif(n)))))
-  Rcpp_MXArrayDataIter$new(.source = mx.io.internal.slices(arrays, batch.size))
+  mx.io.internal.iterator(Rcpp_MXArrayDataIter, mx.io.internal.slices(arrays, batch.size))
 }
 
 mx.model.internal.eval <- function(eval.data, layout, batch.size) {

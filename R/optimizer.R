@@ -126,11 +126,11 @@ mx.opt.internal.build <- function(op, states, params, lr = NULL, lr_scheduler = 
   settings <- function(index) {
     if (is.null(lr)) return(params)
     if (is.null(lr_scheduler)) return(c(list(lr = lr), params))
-    lr_scheduler(env)
     key <- paste0("ik", index)
-    done <- env[[key]]
-    env[[key]] <- done <- if (is.null(done)) 0 else done + 1
+    done <- if (is.null(env[[key]])) 0 else env[[key]]
     env$num_update <- max(env$num_update, done)
+    lr_scheduler(env)
+    env[[key]] <- done + 1
     c(list(lr = env$lr), params)
   }
 

@@ -1,0 +1,45 @@
+test_that("counts, flags and choices say what was wrong", {
+  expect_identical(mxnet:::mx.util.count(3L, "n"), 3)
+  for (bad in list(0, 1.5, NA, "a", c(1, 2), Inf, NULL))
+    expect_error(mxnet:::mx.util.count(bad, "n"), "`n` must be a whole number", class = "mxnet_value_error")
+  expect_true(mxnet:::mx.util.flag(1, "f"))
+  expect_error(mxnet:::mx.util.flag(NA, "f"), "`f` must be TRUE or FALSE", class = "mxnet_value_error")
+  expect_error(mxnet:::mx.util.choice("c", "x", c("a", "b")), "one of \"a\", \"b\", not \"c\"", class = "mxnet_value_error")
+})
+
+test_that("objects and lists are put in words", {
+  say <- mxnet:::mx.util.say
+  expect_identical(say(NULL), "NULL")
+  expect_identical(say("a"), "\"a\"")
+  expect_identical(say(1.5), "1.5")
+  expect_identical(say(mean), "a function")
+  expect_identical(say(matrix(1, 2, 3)), "an object of class matrix (dim 2 x 3)")
+  expect_identical(say(list(1)), "an object of class list (length 1)")
+  and <- mxnet:::mx.util.and
+  expect_identical(and("a"), "a")
+  expect_identical(and(c("a", "b", "c")), "a, b and c")
+  expect_identical(and(letters, 2), "a, b and 24 more")
+})
+
+test_that("NULL entries are filtered", {
+  expect_identical(mxnet:::mx.util.filter.null(list(a = 1, b = NULL, c = 2)), list(a = 1, c = 2))
+  expect_identical(mxnet:::mx.util.filter.null(list()), list())
+})
+
+test_that("a local seed leaves R's random numbers alone", {
+  set.seed(5)
+  first <- runif(2)
+  set.seed(5)
+  a <- runif(1)
+  x <- mxnet:::mx.util.with.seed(1, runif(3))
+  b <- runif(1)
+  expect_identical(c(a, b), first)
+  expect_identical(x, mxnet:::mx.util.with.seed(1, runif(3)))
+})
+
+test_that("devices are checked", {
+  expect_identical(mxnet:::mx.util.devices(mx.cpu()), list(mx.cpu()))
+  expect_identical(mxnet:::mx.util.devices(NULL), list(mx.ctx.default()))
+  expect_error(mxnet:::mx.util.devices("cpu"), "ctx must be mx.context or list of mx.context", class = "mxnet_value_error")
+  expect_error(mxnet:::mx.util.devices(list()), class = "mxnet_value_error")
+})
