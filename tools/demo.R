@@ -65,11 +65,11 @@ run <- function(name, title, net, train, test, epochs, batch, ...) {
   invisible(label)
 }
 
-mlp <- function(hidden, out) {
+mlp <- function(hidden, activation, out) {
   net <- mx.symbol.Variable("data")
   for (i in seq_along(hidden)) {
     net <- mx.symbol.FullyConnected(data = net, name = paste0("fc", i), num_hidden = hidden[i])
-    net <- mx.symbol.Activation(data = net, name = paste0("relu", i), act_type = "relu")
+    net <- mx.symbol.Activation(data = net, name = paste0(activation[i], i), act_type = activation[i])
   }
   net <- mx.symbol.FullyConnected(data = net, name = paste0("fc", length(hidden) + 1), num_hidden = out)
   mx.symbol.Softmax(data = net, name = "out")
@@ -77,13 +77,15 @@ mlp <- function(hidden, out) {
 
 letters.demo <- function() {
   data("LetterRecognition", package = "mlbench", envir = environment())
-  x <- t((data.matrix(LetterRecognition[, -1]) - 7.5) / 7.5) # 16 measurements of a letter, each from 0 to 15
+  x <- data.matrix(LetterRecognition[, -1]) # 16 measurements of a letter, each from 0 to 15
   y <- as.integer(LetterRecognition$lettr) - 1L
   held.out <- seq(5, length(y), by = 5)
+  # Scaled by what the training data say; samples become columns.
+  x <- t(scale(x, colMeans(x[-held.out, ]), apply(x[-held.out, ], 2, stats::sd)))
   test <- list(data = x[, held.out], label = y[held.out])
   train <- list(data = x[, -held.out], label = y[-held.out])
-  label <- run("letters", "20,000 printed letters, 16-128-64-26", mlp(c(128, 64), 26), train, test,
-    epochs = 20, batch = 100, learning.rate = 0.03, initializer = mx.init.Xavier()
+  label <- run("letters", "20,000 printed letters, 16-128-64-26", mlp(c(128, 64), c("relu", "tanh"), 26), train, test,
+    epochs = 20, batch = 32, learning.rate = 0.03, initializer = mx.init.Xavier()
   )
   wrong <- label != test$label
   pairs <- sort(table(paste(LETTERS[test$label[wrong] + 1], "taken for", LETTERS[label[wrong] + 1])), decreasing = TRUE)
@@ -126,7 +128,8 @@ mnist.demo <- function(dir) {
   shaped <- function(set, dims) list(data = array(set$data, c(dims, length(set$label))), label = set$label)
   train <- part("train")
   test <- part("t10k")
-  run("mnist-mlp", "MNIST, MLP 784-128-64-10", mlp(c(128, 64), 10), shaped(train, 784), shaped(test, 784),
+  net <- mlp(c(128, 64), c("relu", "relu"), 10)
+  run("mnist-mlp", "MNIST, MLP 784-128-64-10", net, shaped(train, 784), shaped(test, 784),
     epochs = 10, batch = 100, learning.rate = 0.05, initializer = mx.init.Xavier()
   )
   run("mnist-lenet", "MNIST, LeNet", lenet(), shaped(train, c(28, 28, 1)), shaped(test, c(28, 28, 1)),
