@@ -152,9 +152,15 @@ static mx_status same_shape(const mx_op *op, const void *params, mx_shape *in, i
                             mx_error *err) {
   mx_shape s = MX_SHAPE_UNKNOWN;
   char name[64];
-  for (int i = 0; i < n_in; i++)
-    MX_TRY(mx_shape_merge(&s, &in[i], in_name(op, params, i, name, sizeof(name)), err));
-  for (int i = 0; i < n_out; i++) MX_TRY(mx_shape_merge(&s, &out[i], "output", err));
+  /* each into its own, so that a message says of the later one that it does not fit */
+  for (int i = 0; i < n_in; i++) {
+    MX_TRY(mx_shape_merge(&in[i], &s, in_name(op, params, i, name, sizeof(name)), err));
+    s = in[i];
+  }
+  for (int i = 0; i < n_out; i++) {
+    MX_TRY(mx_shape_merge(&out[i], &s, "output", err));
+    s = out[i];
+  }
   for (int i = 0; i < n_in; i++) in[i] = s;
   for (int i = 0; i < n_out; i++) out[i] = s;
   return MX_OK;

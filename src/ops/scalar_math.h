@@ -56,7 +56,7 @@ MXS_FN double mxs_digamma_double(double x) {
 }
 
 /* Inverse error function: the approximation of Giles ("Approximating the erfinv function", GPU Computing Gems 2, 2011)
- * followed by Halley steps on erfc, which keeps its digits in the tails. */
+ * followed by Newton steps, in the tails on log(erfc), which is nearly a parabola there. */
 MXS_FN double mxs_erfinv_double(double x) {
   double ax = fabs(x);
   if (!(ax < 1)) return ax == 1 ? copysign(INFINITY, x) : NAN;
@@ -86,9 +86,9 @@ MXS_FN double mxs_erfinv_double(double x) {
     p = 2.83297682 + p * w;
   }
   double y = p * ax;
-  for (int i = 0; i < 2; i++) {
-    double e = (ax < 0.5 ? ax - erf(y) : erfc(y) - (1 - ax)) / (1.1283791670955126 * exp(-y * y));
-    y += e / (1 - y * e);
+  for (int i = 0; i < 4; i++) {
+    double slope = 1.1283791670955126 * exp(-y * y), c = erfc(y);
+    y += ax < 0.5 ? (ax - erf(y)) / slope : c / slope * log(c / (1 - ax));
   }
   return copysign(y, x);
 }
