@@ -25,13 +25,16 @@ typedef struct slot {
   dnnl_memory_t memory;
   dnnl_memory_desc_t md;
   mx_dnnl_ref ref;
+  size_t advance;    /* of an array of the call: bytes from piece to piece; 0 when it is whole in each */
   size_t offset;     /* of a temporary, in the workspace */
+  int first, last;   /* of a temporary: the steps that use it */
   const void *bound; /* the address that `memory` has now */
 } slot;
 
 typedef struct step {
   dnnl_primitive_t primitive;
   const char *name;
+  bool once; /* the same for all pieces: weights are reordered before the first one */
   int n;
   dnnl_exec_arg_t arg[MAX_ARGS];
 } step;
@@ -40,6 +43,7 @@ struct mx_dnnl_program {
   mx_dnnl_build build;
   int threads;
   int n_slots, n_steps;
+  int64_t pieces; /* the steps are repeated for each piece of the batch, so that temporaries stay small */
   slot slot[MAX_SLOTS];
   step step[MAX_STEPS];
   size_t temporary_bytes, scratchpad_bytes;
@@ -54,6 +58,7 @@ typedef struct link {
   mx_dnnl_ref ref;
   const dnnl_memory_desc_t *plain;
   bool output;
+  bool batch; /* its first dimension is the batch */
 } link;
 
 static dnnl_engine_t engine;
@@ -88,12 +93,7 @@ static mx_status add_slot(mx_dnnl_program *p, const dnnl_memory_desc_t *md, mx_d
   MX_TRY(check(dnnl_memory_create(&s->memory, md, engine, DNNL_MEMORY_NONE), "memory creation", err));
   p->n_slots++;
   size_t bytes = dnnl_memory_desc_get_size(md);
-  if (ref == TEMPORARY) {
-    s->offset = p->temporary_bytes;
-    p->temporary_bytes += mx_align64(bytes);
-  } else if (ref == SCRATCHPAD && bytes > p->scratchpad_bytes) {
-    p->scratchpad_bytes = bytes;
-  }
+  if (ref == SCRATCHPAD && bytes > p->scratchpad_bytes) p->scratchpad_bytes = bytes;
   *out = s;
   return MX_OK;
 }
@@ -133,6 +133,7 @@ static mx_status add_reorder(mx_dnnl_program *p, const slot *from, const slot *t
   st = add_step(p, pd, "reorder", &s, err);
   dnnl_primitive_desc_destroy(pd);
   if (st != MX_OK) return st;
+  s->once = from->ref >= 0 && !from->advance;
   s->arg[s->n++] = (dnnl_exec_arg_t){DNNL_ARG_FROM, from->memory};
   s->arg[s->n++] = (dnnl_exec_arg_t){DNNL_ARG_TO, to->memory};
   return MX_OK;
@@ -163,6 +164,7 @@ static mx_status add_primitive(mx_dnnl_program *p, dnnl_primitive_desc_t pd, con
     const dnnl_memory_desc_t *want =
         links[i].query == dnnl_query_undef ? links[i].plain : dnnl_primitive_desc_query_md(pd, links[i].query, 0);
     MX_TRY(add_slot(p, links[i].plain, links[i].ref, &user[i], err));
+    if (links[i].batch && p->pieces > 1) user[i]->advance = dnnl_memory_desc_get_size(links[i].plain);
     used[i] = user[i];
     if (dnnl_memory_desc_equal(want, links[i].plain)) continue;
     if (links[i].output)
@@ -205,6 +207,7 @@ static void clear(mx_dnnl_program *p) {
   for (int i = 0; i < p->n_slots; i++) dnnl_memory_destroy(p->slot[i].memory);
   p->n_steps = p->n_slots = 0;
   p->temporary_bytes = p->scratchpad_bytes = 0;
+  p->pieces = 1;
   p->threads = 0;
 }
 
@@ -228,13 +231,50 @@ static void leave(int before) {
   if (before != omp_get_max_threads()) omp_set_num_threads(before);
 }
 
+static void find_uses(mx_dnnl_program *p, slot *s) {
+  s->first = -1;
+  for (int i = 0; i < p->n_steps; i++)
+    for (int k = 0; k < p->step[i].n; k++) {
+      if (p->step[i].arg[k].memory != s->memory) continue;
+      bool kept = p->step[i].once && p->pieces > 1; /* from the first piece to the last */
+      if (s->first < 0) s->first = kept ? 0 : i;
+      s->last = kept ? p->n_steps : s->last > i ? s->last : i;
+    }
+}
+
+/* Temporaries share places when no step needs both: each gets the lowest place that is free, in the order of steps. */
+static void place_temporaries(mx_dnnl_program *p) {
+  for (int i = 0; i < p->n_slots; i++) {
+    slot *s = &p->slot[i];
+    if (s->ref != TEMPORARY) continue;
+    find_uses(p, s);
+    size_t bytes = mx_align64(dnnl_memory_desc_get_size(&s->md));
+    bool moved = true;
+    for (s->offset = 0; moved;) {
+      moved = false;
+      for (int k = 0; k < i; k++) {
+        const slot *o = &p->slot[k];
+        if (o->ref != TEMPORARY || o->last < s->first || s->last < o->first) continue;
+        size_t end = o->offset + mx_align64(dnnl_memory_desc_get_size(&o->md));
+        if (s->offset >= end || o->offset >= s->offset + bytes) continue;
+        s->offset = end;
+        moved = true;
+      }
+    }
+    if (s->offset + bytes > p->temporary_bytes) p->temporary_bytes = s->offset + bytes;
+  }
+}
+
 static mx_status build(mx_dnnl_program *p, const mx_call *c, bool *declined, mx_error *err) {
+  p->pieces = 1;
   mx_status st = p->build(p, c, declined, err);
-  if (st != MX_OK || *declined)
+  if (st != MX_OK || *declined) {
     clear(p);
-  else
-    p->threads = mx_threads();
-  return st;
+    return st;
+  }
+  place_temporaries(p);
+  p->threads = mx_threads();
+  return MX_OK;
 }
 
 mx_status mx_dnnl_prepare(mx_call *c, mx_dnnl_build builder, mx_error *err) {
@@ -278,22 +318,31 @@ static mx_status rebuild(mx_dnnl_program *p, const mx_call *c, mx_error *err) {
   return MX_OK;
 }
 
-static mx_status run(mx_dnnl_program *p, const mx_call *c, mx_error *err) {
-  if (p->threads != mx_threads()) MX_TRY(rebuild(p, c, err));
+static mx_status bind_memory(mx_dnnl_program *p, const mx_call *c, int64_t piece, mx_error *err) {
   char *workspace = p->own_workspace ? p->own_workspace : c->workspace;
   for (int i = 0; i < p->n_slots; i++) {
     slot *s = &p->slot[i];
-    void *data = s->ref == SCRATCHPAD       ? workspace + p->temporary_bytes
+    char *data = s->ref == SCRATCHPAD       ? workspace + p->temporary_bytes
                  : s->ref == TEMPORARY      ? workspace + s->offset
                  : s->ref >= MX_DNNL_OUT(0) ? c->out[s->ref - MX_DNNL_OUT(0)].data
                                             : c->in[s->ref].data;
+    if (s->advance) data += (size_t)piece * s->advance;
     if (data == s->bound) continue;
     MX_TRY(check(dnnl_memory_set_data_handle(s->memory, data), "memory binding", err));
     s->bound = data;
   }
-  for (int i = 0; i < p->n_steps; i++) {
-    const step *s = &p->step[i];
-    MX_TRY(check(dnnl_primitive_execute(s->primitive, stream, s->n, s->arg), s->name, err));
+  return MX_OK;
+}
+
+static mx_status run(mx_dnnl_program *p, const mx_call *c, mx_error *err) {
+  if (p->threads != mx_threads()) MX_TRY(rebuild(p, c, err));
+  for (int64_t piece = 0; piece < p->pieces; piece++) {
+    MX_TRY(bind_memory(p, c, piece, err));
+    for (int i = 0; i < p->n_steps; i++) {
+      const step *s = &p->step[i];
+      if (s->once && piece > 0) continue;
+      MX_TRY(check(dnnl_primitive_execute(s->primitive, stream, s->n, s->arg), s->name, err));
+    }
   }
   return check(dnnl_stream_wait(stream), "stream", err);
 }
@@ -362,18 +411,30 @@ static mx_status describe_forward(const conv_view *cv, bool bias, dnnl_primitive
   return describe(&d, "convolution forward", NULL, out, declined, err);
 }
 
+/* Into how many equal pieces a batch is cut, so that the blocked copies of a piece stay in the caches. */
+static int64_t pieces_of(const mx_conv *v) {
+  const int64_t limit = (int64_t)(mx_threads() > 2 ? mx_threads() : 2) << 20;
+  int64_t in = (v->channels + 15) / 16 * 16, out = (v->filters + 15) / 16 * 16, pieces = 1;
+  for (int i = 0; i < 3; i++) in *= v->in[i], out *= v->out[i];
+  while (pieces < v->batch && (v->batch % pieces || v->batch / pieces * (in + out) * 4 > limit)) pieces++;
+  return pieces;
+}
+
 mx_status mx_dnnl_conv_forward(mx_dnnl_program *p, const mx_conv *v, mx_dnnl_ref x, mx_dnnl_ref w, mx_dnnl_ref bias,
                                mx_dnnl_ref y, bool *declined, mx_error *err) {
   conv_view cv;
   dnnl_primitive_desc_t pd;
-  MX_TRY(view_conv(v, &cv, declined, err));
+  mx_conv part = *v;
+  p->pieces = pieces_of(v);
+  part.batch /= p->pieces;
+  MX_TRY(view_conv(&part, &cv, declined, err));
   if (*declined) return MX_OK;
   MX_TRY(describe_forward(&cv, bias != MX_DNNL_NONE, &pd, declined, err));
   if (*declined) return MX_OK;
-  const link links[] = {{DNNL_ARG_SRC, dnnl_query_src_md, x, &cv.x, false},
-                        {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, w, &cv.w, false},
-                        {DNNL_ARG_DST, dnnl_query_dst_md, y, &cv.y, true},
-                        {DNNL_ARG_BIAS, dnnl_query_undef, bias, &cv.bias, false}};
+  const link links[] = {{DNNL_ARG_SRC, dnnl_query_src_md, x, &cv.x, .batch = true},
+                        {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, w, &cv.w},
+                        {DNNL_ARG_DST, dnnl_query_dst_md, y, &cv.y, .output = true, .batch = true},
+                        {DNNL_ARG_BIAS, dnnl_query_undef, bias, &cv.bias}};
   mx_status st = add_primitive(p, pd, "convolution forward", links, bias == MX_DNNL_NONE ? 3 : 4, err);
   dnnl_primitive_desc_destroy(pd);
   return st;
