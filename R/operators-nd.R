@@ -262,11 +262,16 @@ mx.nd.internal.copyto <- function(data = NULL, out = NULL) {
 #' @noMd
 #' @title Joins arrays along a dimension: (2,3) and (2,5) with dim = 1 -> (2,8)
 #' @description Joins arrays along a dimension: (2,3) and (2,5) with dim = 1 -> (2,8).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Arrays with the same lengths in all dimensions but dim.
 #' @param num_args Number of arrays. Integer in [1, 65536]; required.
 #' @param dim Dimension along which they are joined; negative numbers count from the end. Integer.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.concat(list(mx.nd.array(1:2), mx.nd.array(3:5)), dim = 0)
+#' mx.symbol.concat(list(mx.symbol.Variable("a"), mx.symbol.Variable("b")), num.args = 2)
 #' @name mx.nd.Concat
 NULL
 
@@ -401,29 +406,41 @@ mx.nd.reset.arrays <- function(data = NULL, num_arrays = NULL, out = NULL) {
 #' @rdname mx.symbol.CTCLoss
 #' @export
 mx.nd.CTCLoss <- function(
-  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+  data = NULL, label = NULL, data_lengths = NULL, label_lengths = NULL, use_data_lengths = FALSE,
+  use_label_lengths = FALSE, blank_label = "first", out = NULL
 ) {
-  .Call(ffi_nd_operator, "CTCLoss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+  .Call(ffi_nd_operator, "CTCLoss", list(
+  data, label, data_lengths, label_lengths, use_data_lengths, use_label_lengths, blank_label
+), out)
 }
 
 #' @rdname mx.symbol.CTCLoss
 #' @export
 mx.nd.ctc.loss <- function(
-  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+  data = NULL, label = NULL, data_lengths = NULL, label_lengths = NULL, use_data_lengths = FALSE,
+  use_label_lengths = FALSE, blank_label = "first", out = NULL
 ) {
-  .Call(ffi_nd_operator, "ctc_loss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+  .Call(ffi_nd_operator, "ctc_loss", list(
+  data, label, data_lengths, label_lengths, use_data_lengths, use_label_lengths, blank_label
+), out)
 }
 
 mx.nd.internal.contrib.CTCLoss <- function(
-  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+  data = NULL, label = NULL, data_lengths = NULL, label_lengths = NULL, use_data_lengths = FALSE,
+  use_label_lengths = FALSE, blank_label = "first", out = NULL
 ) {
-  .Call(ffi_nd_operator, "_contrib_CTCLoss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+  .Call(ffi_nd_operator, "_contrib_CTCLoss", list(
+  data, label, data_lengths, label_lengths, use_data_lengths, use_label_lengths, blank_label
+), out)
 }
 
 mx.nd.internal.contrib.ctc.loss <- function(
-  data = NULL, use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", out = NULL
+  data = NULL, label = NULL, data_lengths = NULL, label_lengths = NULL, use_data_lengths = FALSE,
+  use_label_lengths = FALSE, blank_label = "first", out = NULL
 ) {
-  .Call(ffi_nd_operator, "_contrib_ctc_loss", list(data, use_data_lengths, use_label_lengths, blank_label), out)
+  .Call(ffi_nd_operator, "_contrib_ctc_loss", list(
+  data, label, data_lengths, label_lengths, use_data_lengths, use_label_lengths, blank_label
+), out)
 }
 
 #' @rdname mx.symbol.Deconvolution

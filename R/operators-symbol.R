@@ -3,12 +3,17 @@
 #' @noMd
 #' @title Operator Activation
 #' @description An activation function, elementwise: relu, max(data, 0); sigmoid, 1 / (1 + exp(-data)); softrelu, log(1 + exp(data)); softsign, data / (1 + |data|); tanh.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape.
 #' @param act_type The function. "relu", "sigmoid", "softrelu", "softsign", "tanh"; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.Activation(mx.nd.array(c(-1, 0, 2)), act_type = "relu")
+#' mx.symbol.Activation(mx.symbol.Variable("data"), act_type = "tanh", name = "tanh1")
 #' @name mx.symbol.Activation
 NULL
 
@@ -23,6 +28,8 @@ mx.varg.symbol.Activation <- function(args) .Call(ffi_symbol_operator, "Activati
 #' @noMd
 #' @title Rectifiers that do not vanish below 0; data itself above it
 #' @description Rectifiers that do not vanish below 0; data itself above it. Below 0, leaky is slope * data; elu is slope * (exp(data) - 1); prelu is gamma * data, with a learned gamma for each channel; rrelu is s * data, with s drawn for each element from [lower_bound, upper_bound] in training and their mean in inference. selu is elu with fixed constants that keep mean and variance; gelu is data * Phi(data), with the normal distribution function Phi.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape; channels are dimension 1.
 #' @param gamma (channels,) or (1,); prelu only.
 #' @param act_type The function. "elu", "gelu", "leaky", "prelu", "rrelu", "selu".
@@ -34,6 +41,8 @@ mx.varg.symbol.Activation <- function(args) .Call(ffi_symbol_operator, "Activati
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
 #' @references He et al., Delving deep into rectifiers, 2015; Clevert et al., Exponential linear units, 2016; Klambauer et al., Self-normalizing neural networks, 2017; Hendrycks and Gimpel, Gaussian error linear units, 2016
+#' @examples
+#' mx.nd.LeakyReLU(mx.nd.array(c(-1, 0, 2)), act_type = "leaky", slope = 0.1)
 #' @name mx.symbol.LeakyReLU
 NULL
 
@@ -50,6 +59,8 @@ mx.varg.symbol.LeakyReLU <- function(args) .Call(ffi_symbol_operator, "LeakyReLU
 #' @noMd
 #' @title Operator BatchNorm
 #' @description Batch normalization: output = (data - mean) / sqrt(var + eps) * gamma + beta, with the mean and the (biased) variance of each channel over the batch. In inference, and with use_global_stats, the moving averages take their place. Backward of a training step updates them: moving = momentum * moving + (1 - momentum) * batch. The output var is 1 / sqrt(var + eps).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape with channels along `axis`.
 #' @param gamma (channels,): scale.
 #' @param beta (channels,): shift.
@@ -69,6 +80,10 @@ mx.varg.symbol.LeakyReLU <- function(args) .Call(ffi_symbol_operator, "LeakyReLU
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
 #' @references Ioffe and Szegedy, Batch normalization, ICML 2015
+#' @examples
+#' bn <- mx.symbol.BatchNorm(mx.symbol.Variable("data"), fix_gamma = FALSE, name = "bn")
+#' arguments(bn)
+#' bn$auxiliary.states
 #' @name mx.symbol.BatchNorm
 NULL
 
@@ -87,6 +102,8 @@ mx.varg.symbol.BatchNorm <- function(args) .Call(ffi_symbol_operator, "BatchNorm
 #' @noMd
 #' @title Operator BatchNorm_v1
 #' @description The first version of BatchNorm, kept for saved models: channels are axis 1, fix_gamma sets gamma in inference too, and the output var is the variance.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape with channels along `axis`.
 #' @param gamma (channels,): scale.
 #' @param beta (channels,): shift.
@@ -118,12 +135,16 @@ mx.varg.symbol.BatchNorm_v1 <- function(args) .Call(ffi_symbol_operator, "BatchN
 #' @noMd
 #' @title Sum: lhs + rhs
 #' @description Sum: lhs + rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.add(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_add
 NULL
 
@@ -150,12 +171,16 @@ mx.varg.symbol.internal.sparse_broadcast_plus <- function(args) .Call(ffi_symbol
 #' @noMd
 #' @title Difference: lhs - rhs
 #' @description Difference: lhs - rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.sub(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_sub
 NULL
 
@@ -182,12 +207,16 @@ mx.varg.symbol.internal.sparse_broadcast_sub <- function(args) .Call(ffi_symbol_
 #' @noMd
 #' @title Product: lhs * rhs
 #' @description Product: lhs * rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.mul(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_mul
 NULL
 
@@ -204,12 +233,16 @@ mx.varg.symbol.internal.sparse_broadcast_mul <- function(args) .Call(ffi_symbol_
 #' @noMd
 #' @title Quotient: lhs / rhs
 #' @description Quotient: lhs / rhs. Integers are cut towards 0, and x / 0 is 0 for them. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.div(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_div
 NULL
 
@@ -226,12 +259,16 @@ mx.varg.symbol.internal.sparse_broadcast_div <- function(args) .Call(ffi_symbol_
 #' @noMd
 #' @title Remainder of lhs / rhs with the sign of rhs; 0 where rhs is 0
 #' @description Remainder of lhs / rhs with the sign of rhs; 0 where rhs is 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.mod(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_mod
 NULL
 
@@ -246,12 +283,16 @@ mx.varg.symbol.broadcast_mod <- function(args) .Call(ffi_symbol_operator, "broad
 #' @noMd
 #' @title Power: lhs^rhs
 #' @description Power: lhs^rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.power(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_power
 NULL
 
@@ -266,12 +307,16 @@ mx.varg.symbol.broadcast_power <- function(args) .Call(ffi_symbol_operator, "bro
 #' @noMd
 #' @title Hypotenuse: sqrt(lhs^2 + rhs^2), without overflow in between
 #' @description Hypotenuse: sqrt(lhs^2 + rhs^2), without overflow in between. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.hypot(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_hypot
 NULL
 
@@ -286,12 +331,16 @@ mx.varg.symbol.broadcast_hypot <- function(args) .Call(ffi_symbol_operator, "bro
 #' @noMd
 #' @title The larger of lhs and rhs; NaN where one of them is NaN
 #' @description The larger of lhs and rhs; NaN where one of them is NaN. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.maximum(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_maximum
 NULL
 
@@ -306,12 +355,16 @@ mx.varg.symbol.broadcast_maximum <- function(args) .Call(ffi_symbol_operator, "b
 #' @noMd
 #' @title The smaller of lhs and rhs; NaN where one of them is NaN
 #' @description The smaller of lhs and rhs; NaN where one of them is NaN. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.minimum(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_minimum
 NULL
 
@@ -326,12 +379,16 @@ mx.varg.symbol.broadcast_minimum <- function(args) .Call(ffi_symbol_operator, "b
 #' @noMd
 #' @title 1 where lhs equals rhs, else 0
 #' @description 1 where lhs equals rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.equal(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_equal
 NULL
 
@@ -346,12 +403,16 @@ mx.varg.symbol.broadcast_equal <- function(args) .Call(ffi_symbol_operator, "bro
 #' @noMd
 #' @title 1 where lhs differs from rhs, else 0
 #' @description 1 where lhs differs from rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.not.equal(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_not_equal
 NULL
 
@@ -366,12 +427,16 @@ mx.varg.symbol.broadcast_not_equal <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title 1 where lhs is greater than rhs, else 0
 #' @description 1 where lhs is greater than rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.greater(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_greater
 NULL
 
@@ -386,12 +451,16 @@ mx.varg.symbol.broadcast_greater <- function(args) .Call(ffi_symbol_operator, "b
 #' @noMd
 #' @title 1 where lhs is greater than or equal to rhs, else 0
 #' @description 1 where lhs is greater than or equal to rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.greater.equal(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_greater_equal
 NULL
 
@@ -406,12 +475,16 @@ mx.varg.symbol.broadcast_greater_equal <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title 1 where lhs is less than rhs, else 0
 #' @description 1 where lhs is less than rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.lesser(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_lesser
 NULL
 
@@ -426,12 +499,16 @@ mx.varg.symbol.broadcast_lesser <- function(args) .Call(ffi_symbol_operator, "br
 #' @noMd
 #' @title 1 where lhs is less than or equal to rhs, else 0
 #' @description 1 where lhs is less than or equal to rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.lesser.equal(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_lesser_equal
 NULL
 
@@ -446,12 +523,16 @@ mx.varg.symbol.broadcast_lesser_equal <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title 1 where both lhs and rhs are not 0, else 0
 #' @description 1 where both lhs and rhs are not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.logical.and(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_logical_and
 NULL
 
@@ -466,12 +547,16 @@ mx.varg.symbol.broadcast_logical_and <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title 1 where lhs or rhs or both are not 0, else 0
 #' @description 1 where lhs or rhs or both are not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.logical.or(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_logical_or
 NULL
 
@@ -486,12 +571,16 @@ mx.varg.symbol.broadcast_logical_or <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title 1 where exactly one of lhs and rhs is not 0, else 0
 #' @description 1 where exactly one of lhs and rhs is not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Broadcasting, two inputs
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.logical.xor(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))
 #' @name mx.symbol.broadcast_logical_xor
 NULL
 
@@ -506,6 +595,8 @@ mx.varg.symbol.broadcast_logical_xor <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Operator broadcast_axes
 #' @description Repeats the elements of data along some of its dimensions, which must be 1: dimension axis[i] becomes size[i].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Any shape with dimensions of 1.
 #' @param axis Dimensions of 1 to repeat; negative ones count from the end. Integers, in R's order.
 #' @param size What they become, as many as in axis. Integers, in R's order >= 0.
@@ -513,6 +604,8 @@ mx.varg.symbol.broadcast_logical_xor <- function(args) .Call(ffi_symbol_operator
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.axis(mx.nd.array(matrix(1:2, 1)), axis = 1, size = 3)
 #' @name mx.symbol.broadcast_axis
 NULL
 
@@ -535,12 +628,16 @@ mx.varg.symbol.broadcast_axes <- function(args) .Call(ffi_symbol_operator, "broa
 #' @noMd
 #' @title Operator broadcast_to
 #' @description Repeats the elements of data along its dimensions of 1, so that it has the given shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Any shape.
 #' @param shape Shape of the result; 0 keeps a dimension as it is. Integers, in R's order >= 0.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.broadcast.to(mx.nd.array(matrix(1:2, 1)), shape = c(3, 2))
 #' @name mx.symbol.broadcast_to
 NULL
 
@@ -555,9 +652,11 @@ mx.varg.symbol.broadcast_to <- function(args) .Call(ffi_symbol_operator, "broadc
 #' @noMd
 #' @title Operator broadcast_like
 #' @description Repeats the elements of lhs along its dimensions of 1, so that it has the shape of rhs, or only as far as lhs_axes and rhs_axes say.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param lhs Any shape.
 #' @param rhs The shape to take; its values are not read.
-#' @param lhs_axes Axes of lhs to repeat; None: as many as needed. Integers, in R's order.
+#' @param lhs_axes Axes of lhs to repeat; NULL: as many as needed. Integers, in R's order.
 #' @param rhs_axes Axes of rhs whose sizes they take, as many as in lhs_axes. Integers, in R's order.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -577,6 +676,8 @@ mx.varg.symbol.broadcast_like <- function(args) .Call(ffi_symbol_operator, "broa
 #' @noMd
 #' @title Elements of x where the condition is not 0, and of y where it is
 #' @description Elements of x where the condition is not 0, and of y where it is. A condition with one dimension chooses whole rows.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param condition The shape of x, or its first dimension only; any dtype.
 #' @param x Any shape.
 #' @param y The shape of x.
@@ -584,6 +685,8 @@ mx.varg.symbol.broadcast_like <- function(args) .Call(ffi_symbol_operator, "broa
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.where(mx.nd.array(c(1, 0, 1)), mx.nd.array(1:3), mx.nd.array(7:9))
 #' @name mx.symbol.where
 NULL
 
@@ -600,12 +703,16 @@ mx.varg.symbol.internal.sparse_where <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Converts the element type
 #' @description Converts the element type. Fractions are cut when the result is an integer, integers that do not fit wrap around; bool is true where data is not 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Casts and creation
 #' @param data Array of any shape.
 #' @param dtype Element type of the output. "bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.cast(mx.nd.array(c(1.7, -1.7)), dtype = "int32")
 #' @name mx.symbol.Cast
 NULL
 
@@ -628,6 +735,8 @@ mx.varg.symbol.cast <- function(args) .Call(ffi_symbol_operator, "cast", args, N
 #' @noMd
 #' @title Operator amp_cast
 #' @description Converts between floating-point types for mixed-precision training; other arrays pass unchanged.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Casts and creation
 #' @param data Array of any shape.
 #' @param dtype Element type of the output when data is floating-point. "float16", "float32", "float64", "int32", "int64", "int8", "uint8"; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -648,6 +757,8 @@ mx.varg.symbol.amp_cast <- function(args) .Call(ffi_symbol_operator, "amp_cast",
 #' @noMd
 #' @title Operator amp_multicast
 #' @description Converts floating-point arrays to one type, the widest (or narrowest) among them; other arrays pass unchanged.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Casts and creation
 #' @param data Arrays of any shape.
 #' @param num_outputs Number of arrays. Integer in [1, 65536]; required.
 #' @param cast_narrow Use the narrowest floating-point type of the inputs instead of the widest. TRUE or FALSE.
@@ -669,6 +780,8 @@ mx.varg.symbol.amp_multicast <- function(args) .Call(ffi_symbol_operator, "amp_m
 #' @noMd
 #' @title Changes how an array is stored
 #' @description Changes how an array is stored. There are dense arrays only, so it is the identity.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Casts and creation
 #' @param data Array of any shape.
 #' @param stype Only default, dense arrays, is supported. "csr", "default", "row_sparse"; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -703,6 +816,8 @@ mx.varg.symbol.internal.rnn_param_concat <- function(args) .Call(ffi_symbol_oper
 #' @noMd
 #' @title Operator stack
 #' @description Joins arrays of one shape along a new dimension: n arrays (d1, d2) with axis = 0 -> (n, d1, d2).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Arrays of one shape.
 #' @param axis Where the new dimension stands; negative numbers count from the end. Integer.
 #' @param num_args Number of arrays. Integer in [1, 65536]; required.
@@ -710,6 +825,8 @@ mx.varg.symbol.internal.rnn_param_concat <- function(args) .Call(ffi_symbol_oper
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.stack(list(mx.nd.array(1:2), mx.nd.array(3:4)), axis = 0)
 #' @name mx.symbol.stack
 NULL
 
@@ -723,7 +840,9 @@ mx.varg.symbol.stack <- function(args) .Call(ffi_symbol_operator, "stack", args,
 
 #' @noMd
 #' @title Operator split
-#' @description Splits an array into num_outputs equal parts along a dimension: (2,6) with num_outputs = 3 -> three times (2,2). With squeeze_axis = True parts of length 1 lose the dimension.
+#' @description Splits an array into num_outputs equal parts along a dimension: (2,6) with num_outputs = 3 -> three times (2,2). With squeeze_axis = TRUE parts of length 1 lose the dimension.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param num_outputs Number of parts; the length of the dimension must be a multiple of it. Integer in [1, 65536]; required.
 #' @param axis Dimension that is split; negative numbers count from the end. Integer.
@@ -732,6 +851,8 @@ mx.varg.symbol.stack <- function(args) .Call(ffi_symbol_operator, "stack", args,
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @examples
+#' mx.nd.split(mx.nd.array(matrix(1:8, 4, 2)), num_outputs = 2, axis = 1)
 #' @name mx.symbol.SliceChannel
 NULL
 
@@ -756,9 +877,11 @@ mx.varg.symbol.internal.split_v2 <- function(args) .Call(ffi_symbol_operator, "_
 #' @noMd
 #' @title Operator Convolution
 #' @description Convolution in one, two or three dimensions: output[n, f, x] = bias[f] + sum over channels c of the group of f and over window places k of weight[f, c, k] * data[n, c, x * stride + k * dilate - pad], with zeros outside of data. Along each dimension the output has floor((size + 2 * pad - dilate * (kernel - 1) - 1) / stride) + 1 places.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, space...) in layouts NCW, NCHW, NCDHW; channels come last in NHWC, NDHWC.
 #' @param weight (num_filter, channels / num_group, kernel...); channels come last where those of data do.
-#' @param bias (num_filter,); absent with no_bias = True.
+#' @param bias (num_filter,); absent with no_bias = TRUE.
 #' @param kernel Size of the window: (w), (h, w) or (d, h, w). Integers, in R's order in [1, 2147483647]; required.
 #' @param stride Step of the window; 1 in each dimension by default. Integers, in R's order in [1, 2147483647].
 #' @param dilate Distance of the input points of a window; 1 in each dimension by default. Integers, in R's order in [1, 2147483647].
@@ -769,11 +892,16 @@ mx.varg.symbol.internal.split_v2 <- function(args) .Call(ffi_symbol_operator, "_
 #' @param no_bias Leave the bias out. TRUE or FALSE.
 #' @param cudnn_tune How cuDNN chooses its algorithm. "off", "limited_workspace", "fastest".
 #' @param cudnn_off Do without cuDNN. TRUE or FALSE.
-#' @param layout Order of the dimensions of data; None is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW".
+#' @param layout Order of the dimensions of data; NULL is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' image <- mx.nd.array(array(1:20, c(5, 4, 1, 1)))
+#' mx.nd.Convolution(image, mx.nd.ones(c(3, 2, 1, 1)), kernel = c(3, 2), num_filter = 1, no_bias = TRUE)
+#' net <- mx.symbol.Convolution(mx.symbol.Variable("data"), kernel = c(5, 5), num_filter = 20, name = "conv1")
+#' mx.symbol.infer.shape(net, data = c(28, 28, 1, 100))$out.shapes
 #' @name mx.symbol.Convolution
 NULL
 
@@ -791,9 +919,11 @@ mx.varg.symbol.Convolution <- function(args) .Call(ffi_symbol_operator, "Convolu
 #' @noMd
 #' @title The first version of Convolution, kept for saved models
 #' @description The first version of Convolution, kept for saved models. Computes the same.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, space...).
 #' @param weight (num_filter, channels / num_group, kernel...).
-#' @param bias (num_filter,); absent with no_bias = True.
+#' @param bias (num_filter,); absent with no_bias = TRUE.
 #' @param kernel Size of the window: (w), (h, w) or (d, h, w). Integers, in R's order in [1, 2147483647]; required.
 #' @param stride Step of the window; 1 in each dimension by default. Integers, in R's order in [1, 2147483647].
 #' @param dilate Distance of the input points of a window; 1 in each dimension by default. Integers, in R's order in [1, 2147483647].
@@ -804,7 +934,7 @@ mx.varg.symbol.Convolution <- function(args) .Call(ffi_symbol_operator, "Convolu
 #' @param no_bias Leave the bias out. TRUE or FALSE.
 #' @param cudnn_tune How cuDNN chooses its algorithm. "off", "limited_workspace", "fastest".
 #' @param cudnn_off Do without cuDNN. TRUE or FALSE.
-#' @param layout Order of the dimensions of data; None is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC".
+#' @param layout Order of the dimensions of data; NULL is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -826,6 +956,8 @@ mx.varg.symbol.Convolution_v1 <- function(args) .Call(ffi_symbol_operator, "Conv
 #' @noMd
 #' @title Operator Correlation
 #' @description Compares patches of two images: output channel k belongs to displacement k of data2, row by row from (-d, -d) to (d, d) in steps of stride2 with d = max_displacement; its value is the sum of products (or absolute differences) over the patch and all channels, divided by their number.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Spatial and detection
 #' @param data1 (batch, channel, height, width).
 #' @param data2 (batch, channel, height, width).
 #' @param kernel_size Side length of the patches, odd. Integer in [1, 1048576].
@@ -833,7 +965,7 @@ mx.varg.symbol.Convolution_v1 <- function(args) .Call(ffi_symbol_operator, "Conv
 #' @param stride1 Distance of neighbouring patches of data1. Integer in [1, 1048576].
 #' @param stride2 Distance of neighbouring displacements. Integer in [1, 1048576].
 #' @param pad_size Zeros around both images. Integer in [0, 1048576].
-#' @param is_multiply Multiply; False: absolute differences. TRUE or FALSE.
+#' @param is_multiply Multiply; FALSE: absolute differences. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -874,6 +1006,8 @@ mx.varg.symbol.internal.set_value <- function(args) .Call(ffi_symbol_operator, "
 #' @noMd
 #' @title Writes zeros to all arrays given
 #' @description Writes zeros to all arrays given.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Casts and creation
 #' @param data Arrays of any shape and dtype; they are changed.
 #' @param num_arrays Number of arrays. Integer in [1, 65536]; required.
 #' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
@@ -894,7 +1028,12 @@ mx.varg.symbol.reset_arrays <- function(args) .Call(ffi_symbol_operator, "reset_
 #' @noMd
 #' @title Operator ctc_loss
 #' @description Connectionist temporal classification: for each sequence -log of the probability that softmax(data) spells the label, summed over all ways to stretch it and to put blanks between. A label that cannot be spelt - longer than the sequence allows, or with a number that is no class - has loss 0 and no gradient.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Scores, native shape (time, batch, classes).
+#' @param label Labels, native shape (batch, longest label).
+#' @param data_lengths Lengths of the sequences, native shape (batch,); with use_data_lengths only.
+#' @param label_lengths Lengths of the labels, native shape (batch,); with use_label_lengths only.
 #' @param use_data_lengths Sequences have lengths of their own, the input data_lengths. TRUE or FALSE.
 #' @param use_label_lengths Label sequences have lengths of their own, the input label_lengths; otherwise they end at the padding. TRUE or FALSE.
 #' @param blank_label first: class 0 is the blank, labels are padded with 0. last: the last class is the blank, labels are padded with -1. "first", "last".
@@ -909,7 +1048,8 @@ NULL
 #' @rdname mx.symbol.CTCLoss
 #' @export
 mx.symbol.CTCLoss <- function(
-  data, ..., use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", name = NULL
+  data, label, data_lengths, label_lengths, ..., use_data_lengths = FALSE, use_label_lengths = FALSE,
+  blank_label = "first", name = NULL
 ) {
   symbol.operator("CTCLoss", environment(), ...)
 }
@@ -919,7 +1059,8 @@ mx.varg.symbol.CTCLoss <- function(args) .Call(ffi_symbol_operator, "CTCLoss", a
 #' @rdname mx.symbol.CTCLoss
 #' @export
 mx.symbol.ctc_loss <- function(
-  data, ..., use_data_lengths = FALSE, use_label_lengths = FALSE, blank_label = "first", name = NULL
+  data, label, data_lengths, label_lengths, ..., use_data_lengths = FALSE, use_label_lengths = FALSE,
+  blank_label = "first", name = NULL
 ) {
   symbol.operator("ctc_loss", environment(), ...)
 }
@@ -933,9 +1074,11 @@ mx.varg.symbol.internal.contrib_ctc_loss <- function(args) .Call(ffi_symbol_oper
 #' @noMd
 #' @title Operator Deconvolution
 #' @description Transposed convolution in one, two or three dimensions: every element of data adds its window, weight times the element, to the output. Along each dimension the output has (size - 1) * stride + dilate * (kernel - 1) + 1 - 2 * pad + adj places, or those of target_shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, space...) in layouts NCW, NCHW, NCDHW; channels come last in NHWC, NDHWC.
 #' @param weight (channels, num_filter / num_group, kernel...); filters come last where the channels of data do.
-#' @param bias (num_filter,); only with no_bias = False.
+#' @param bias (num_filter,); only with no_bias = FALSE.
 #' @param kernel Size of the window: (w), (h, w) or (d, h, w). Integers, in R's order in [1, 2147483647]; required.
 #' @param stride Step of the window in the output; 1 by default. Integers, in R's order in [1, 2147483647].
 #' @param dilate Distance of the points of a window; 1 by default. Integers, in R's order in [1, 2147483647].
@@ -948,11 +1091,14 @@ mx.varg.symbol.internal.contrib_ctc_loss <- function(args) .Call(ffi_symbol_oper
 #' @param no_bias Leave the bias out. TRUE or FALSE.
 #' @param cudnn_tune How cuDNN chooses its algorithm. "off", "limited_workspace", "fastest".
 #' @param cudnn_off Do without cuDNN. TRUE or FALSE.
-#' @param layout Order of the dimensions of data; None is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW".
+#' @param layout Order of the dimensions of data; NULL is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' net <- mx.symbol.Deconvolution(mx.symbol.Variable("data"), kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1), num_filter = 3)
+#' mx.symbol.infer.shape(net, data = c(8, 8, 16, 1))$out.shapes
 #' @name mx.symbol.Deconvolution
 NULL
 
@@ -970,10 +1116,12 @@ mx.varg.symbol.Deconvolution <- function(args) .Call(ffi_symbol_operator, "Decon
 
 #' @noMd
 #' @title Affine transformation: output = data * transpose(weight) + bias
-#' @description Affine transformation: output = data * transpose(weight) + bias. With flatten = True data is seen as a matrix of shape (batch, everything else) and the output has shape (batch, num_hidden). With flatten = False the last dimension is transformed and the others are kept: (..., depth) becomes (..., num_hidden).
-#' @param data (batch, ...) or, with flatten = False, (..., depth).
+#' @description Affine transformation: output = data * transpose(weight) + bias. With flatten = TRUE data is seen as a matrix of shape (batch, everything else) and the output has shape (batch, num_hidden). With flatten = FALSE the last dimension is transformed and the others are kept: (..., depth) becomes (..., num_hidden).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
+#' @param data (batch, ...) or, with flatten = FALSE, (..., depth).
 #' @param weight (num_hidden, depth).
-#' @param bias (num_hidden,); absent with no_bias = True.
+#' @param bias (num_hidden,); absent with no_bias = TRUE.
 #' @param num_hidden Number of outputs per sample. Integer in [1, 2147483647]; required.
 #' @param no_bias Leave the bias out. TRUE or FALSE.
 #' @param flatten Treat all dimensions but the first as one; otherwise only the last dimension is transformed. TRUE or FALSE.
@@ -985,6 +1133,7 @@ mx.varg.symbol.Deconvolution <- function(args) .Call(ffi_symbol_operator, "Decon
 #' data <- mx.symbol.Variable("data")
 #' net <- mx.symbol.FullyConnected(data, num_hidden = 3, name = "fc1")
 #' mx.symbol.infer.shape(net, data = c(4, 10))$arg.shapes
+#' mx.nd.FullyConnected(mx.nd.ones(c(4, 2)), mx.nd.ones(c(4, 3)), mx.nd.array(1:3), num_hidden = 3)
 #' @name mx.symbol.FullyConnected
 NULL
 
@@ -1003,6 +1152,8 @@ mx.varg.symbol.internal.sparse_FullyConnected <- function(args) .Call(ffi_symbol
 #' @noMd
 #' @title Operator dot
 #' @description Sums over the last native axis of lhs and the first native axis of rhs: for matrices the matrix product, for two vectors their inner product, in general out[i..., j...] = sum_k lhs[i..., k] rhs[k, j...]. transpose_a takes the first axis of lhs instead, transpose_b the last axis of rhs.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
 #' @param lhs Array with at least one dimension.
 #' @param rhs Array with at least one dimension.
 #' @param transpose_a Contract the first native axis of lhs instead of the last (dot), or transpose each matrix (batch_dot). TRUE or FALSE.
@@ -1012,6 +1163,10 @@ mx.varg.symbol.internal.sparse_FullyConnected <- function(args) .Call(ffi_symbol
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' a <- mx.nd.array(matrix(1:6, 2))
+#' b <- mx.nd.array(matrix(1:6, 3))
+#' mx.nd.dot(a, b) # as.array(b) \%*\% as.array(a): operators see the transposes
 #' @name mx.symbol.dot
 NULL
 
@@ -1028,6 +1183,8 @@ mx.varg.symbol.internal.sparse_dot <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Operator batch_dot
 #' @description Matrix products of two stacks of matrices: out[b] = lhs[b] rhs[b] for every index b of the leading native dimensions, each matrix transposed first if asked.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
 #' @param lhs Matrices, native shape (batch..., m, k), or (batch..., k, m) with transpose_a.
 #' @param rhs Matrices, native shape (batch..., k, n), or (batch..., n, k) with transpose_b.
 #' @param transpose_a Contract the first native axis of lhs instead of the last (dot), or transpose each matrix (batch_dot). TRUE or FALSE.
@@ -1037,6 +1194,8 @@ mx.varg.symbol.internal.sparse_dot <- function(args) .Call(ffi_symbol_operator, 
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' dim(mx.nd.batch.dot(mx.nd.ones(c(2, 3, 5)), mx.nd.ones(c(4, 2, 5))))
 #' @name mx.symbol.batch_dot
 NULL
 
@@ -1053,6 +1212,8 @@ mx.varg.symbol.batch_dot <- function(args) .Call(ffi_symbol_operator, "batch_dot
 #' @noMd
 #' @title Operator Dropout
 #' @description In training, sets each element to zero with probability p and multiplies the others by 1 / (1 - p), so that the expectation stays. In inference the output is data, unless mode is always.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape.
 #' @param p Probability that an element is set to zero. Number in [0, 1].
 #' @param mode When to drop: in training, or in inference too. "training", "always".
@@ -1063,6 +1224,12 @@ mx.varg.symbol.batch_dot <- function(args) .Call(ffi_symbol_operator, "batch_dot
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
 #' @references Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR 2014
+#' @examples
+#' net <- mx.symbol.Dropout(mx.symbol.Variable("data"), p = 0.5)
+#' e <- mx.simple.bind(net, mx.cpu(), data = 8)
+#' mx.exec.update.arg.arrays(e, list(data = mx.nd.ones(8)), match.name = TRUE)
+#' mx.exec.forward(e, is.train = TRUE)
+#' e$ref.outputs[[1]]
 #' @name mx.symbol.Dropout
 NULL
 
@@ -1077,11 +1244,15 @@ mx.varg.symbol.Dropout <- function(args) .Call(ffi_symbol_operator, "Dropout", a
 #' @noMd
 #' @title Absolute value: |data|
 #' @description Absolute value: |data|.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.abs(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.abs
 NULL
 
@@ -1098,11 +1269,15 @@ mx.varg.symbol.internal.sparse_abs <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Inverse cosine in radians, in [0, pi]; NaN outside [-1, 1]
 #' @description Inverse cosine in radians, in [0, pi]; NaN outside [-1, 1].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.arccos(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.arccos
 NULL
 
@@ -1119,11 +1294,15 @@ mx.varg.symbol.internal.sparse_arccos <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title Inverse hyperbolic cosine: log(data + sqrt(data^2 - 1)); NaN below 1
 #' @description Inverse hyperbolic cosine: log(data + sqrt(data^2 - 1)); NaN below 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.arccosh(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.arccosh
 NULL
 
@@ -1140,11 +1319,15 @@ mx.varg.symbol.internal.sparse_arccosh <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Inverse sine in radians, in [-pi/2, pi/2]; NaN outside [-1, 1]
 #' @description Inverse sine in radians, in [-pi/2, pi/2]; NaN outside [-1, 1].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.arcsin(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.arcsin
 NULL
 
@@ -1161,11 +1344,15 @@ mx.varg.symbol.internal.sparse_arcsin <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title Inverse hyperbolic sine: log(data + sqrt(data^2 + 1))
 #' @description Inverse hyperbolic sine: log(data + sqrt(data^2 + 1)).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.arcsinh(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.arcsinh
 NULL
 
@@ -1182,11 +1369,15 @@ mx.varg.symbol.internal.sparse_arcsinh <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Inverse tangent in radians, in (-pi/2, pi/2)
 #' @description Inverse tangent in radians, in (-pi/2, pi/2).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.arctan(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.arctan
 NULL
 
@@ -1203,11 +1394,15 @@ mx.varg.symbol.internal.sparse_arctan <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title Operator arctanh
 #' @description Inverse hyperbolic tangent: log((1 + data) / (1 - data)) / 2; NaN outside [-1, 1].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.arctanh(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.arctanh
 NULL
 
@@ -1224,11 +1419,15 @@ mx.varg.symbol.internal.sparse_arctanh <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Cube root, with the sign of data
 #' @description Cube root, with the sign of data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.cbrt(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.cbrt
 NULL
 
@@ -1245,11 +1444,15 @@ mx.varg.symbol.internal.sparse_cbrt <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Smallest integer that is not less than data
 #' @description Smallest integer that is not less than data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.ceil(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.ceil
 NULL
 
@@ -1266,11 +1469,15 @@ mx.varg.symbol.internal.sparse_ceil <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Cosine of data in radians
 #' @description Cosine of data in radians.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.cos(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.cos
 NULL
 
@@ -1287,11 +1494,15 @@ mx.varg.symbol.internal.sparse_cos <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Hyperbolic cosine: (exp(data) + exp(-data)) / 2
 #' @description Hyperbolic cosine: (exp(data) + exp(-data)) / 2.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.cosh(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.cosh
 NULL
 
@@ -1308,11 +1519,15 @@ mx.varg.symbol.internal.sparse_cosh <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Radians to degrees: data * 180 / pi
 #' @description Radians to degrees: data * 180 / pi.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.degrees(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.degrees
 NULL
 
@@ -1329,11 +1544,15 @@ mx.varg.symbol.internal.sparse_degrees <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Operator erf
 #' @description Error function: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.erf(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.erf
 NULL
 
@@ -1348,11 +1567,15 @@ mx.varg.symbol.erf <- function(args) .Call(ffi_symbol_operator, "erf", args, NUL
 #' @noMd
 #' @title Inverse of the error function; NaN outside [-1, 1]
 #' @description Inverse of the error function; NaN outside [-1, 1].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.erfinv(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.erfinv
 NULL
 
@@ -1367,11 +1590,15 @@ mx.varg.symbol.erfinv <- function(args) .Call(ffi_symbol_operator, "erfinv", arg
 #' @noMd
 #' @title Exponential: e^data
 #' @description Exponential: e^data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.exp(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.exp
 NULL
 
@@ -1388,11 +1615,15 @@ mx.varg.symbol.internal.sparse_exp <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title e^data - 1, accurate near 0
 #' @description e^data - 1, accurate near 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.expm1(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.expm1
 NULL
 
@@ -1409,11 +1640,15 @@ mx.varg.symbol.internal.sparse_expm1 <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Nearest integer towards 0
 #' @description Nearest integer towards 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.fix(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.fix
 NULL
 
@@ -1430,11 +1665,15 @@ mx.varg.symbol.internal.sparse_fix <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Largest integer that is not greater than data
 #' @description Largest integer that is not greater than data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.floor(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.floor
 NULL
 
@@ -1451,11 +1690,15 @@ mx.varg.symbol.internal.sparse_floor <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Gamma function; (n - 1)! for an integer n
 #' @description Gamma function; (n - 1)! for an integer n.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.gamma(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.gamma
 NULL
 
@@ -1472,11 +1715,15 @@ mx.varg.symbol.internal.sparse_gamma <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Logarithm of the absolute value of the gamma function
 #' @description Logarithm of the absolute value of the gamma function.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.gammaln(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.gammaln
 NULL
 
@@ -1493,11 +1740,15 @@ mx.varg.symbol.internal.sparse_gammaln <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Operator gelu_tanh
 #' @description Gaussian error linear unit, in its approximation by tanh: data / 2 * (1 + tanh(sqrt(2 / pi) * (data + 0.044715 * data^3))).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.gelu.tanh(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.gelu_tanh
 NULL
 
@@ -1512,11 +1763,15 @@ mx.varg.symbol.gelu_tanh <- function(args) .Call(ffi_symbol_operator, "gelu_tanh
 #' @noMd
 #' @title Natural logarithm; -Inf at 0, NaN below
 #' @description Natural logarithm; -Inf at 0, NaN below.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.log(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.log
 NULL
 
@@ -1533,11 +1788,15 @@ mx.varg.symbol.internal.sparse_log <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Logarithm to base 10
 #' @description Logarithm to base 10.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.log10(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.log10
 NULL
 
@@ -1554,11 +1813,15 @@ mx.varg.symbol.internal.sparse_log10 <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title log(1 + data), accurate near 0
 #' @description log(1 + data), accurate near 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.log1p(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.log1p
 NULL
 
@@ -1575,11 +1838,15 @@ mx.varg.symbol.internal.sparse_log1p <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Logarithm to base 2
 #' @description Logarithm to base 2.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.log2(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.log2
 NULL
 
@@ -1596,11 +1863,15 @@ mx.varg.symbol.internal.sparse_log2 <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title 1 where data is 0, else 0
 #' @description 1 where data is 0, else 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.logical.not(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.logical_not
 NULL
 
@@ -1615,11 +1886,15 @@ mx.varg.symbol.logical_not <- function(args) .Call(ffi_symbol_operator, "logical
 #' @noMd
 #' @title Changes the sign: -data
 #' @description Changes the sign: -data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.negative(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.negative
 NULL
 
@@ -1636,11 +1911,15 @@ mx.varg.symbol.internal.sparse_negative <- function(args) .Call(ffi_symbol_opera
 #' @noMd
 #' @title An array of ones of the shape and dtype of data
 #' @description An array of ones of the shape and dtype of data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.ones.like(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.ones_like
 NULL
 
@@ -1655,11 +1934,15 @@ mx.varg.symbol.ones_like <- function(args) .Call(ffi_symbol_operator, "ones_like
 #' @noMd
 #' @title Degrees to radians: data * pi / 180
 #' @description Degrees to radians: data * pi / 180.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.radians(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.radians
 NULL
 
@@ -1676,11 +1959,15 @@ mx.varg.symbol.internal.sparse_radians <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Reciprocal of the cube root: data^(-1/3)
 #' @description Reciprocal of the cube root: data^(-1/3).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.rcbrt(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.rcbrt
 NULL
 
@@ -1695,11 +1982,15 @@ mx.varg.symbol.rcbrt <- function(args) .Call(ffi_symbol_operator, "rcbrt", args,
 #' @noMd
 #' @title 1 / data
 #' @description 1 / data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.reciprocal(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.reciprocal
 NULL
 
@@ -1714,11 +2005,15 @@ mx.varg.symbol.reciprocal <- function(args) .Call(ffi_symbol_operator, "reciproc
 #' @noMd
 #' @title Rectified linear unit: max(data, 0)
 #' @description Rectified linear unit: max(data, 0).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.relu(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.relu
 NULL
 
@@ -1735,11 +2030,15 @@ mx.varg.symbol.internal.sparse_relu <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Nearest integer; of two that are equally near the lower one
 #' @description Nearest integer; of two that are equally near the lower one.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.rint(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.rint
 NULL
 
@@ -1756,11 +2055,15 @@ mx.varg.symbol.internal.sparse_rint <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Nearest integer; of two that are equally near the one away from 0
 #' @description Nearest integer; of two that are equally near the one away from 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.round(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.round
 NULL
 
@@ -1777,11 +2080,15 @@ mx.varg.symbol.internal.sparse_round <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Reciprocal of the square root; NaN below 0
 #' @description Reciprocal of the square root; NaN below 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.rsqrt(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.rsqrt
 NULL
 
@@ -1798,11 +2105,15 @@ mx.varg.symbol.internal.sparse_rsqrt <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Logistic function: 1 / (1 + exp(-data))
 #' @description Logistic function: 1 / (1 + exp(-data)).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.sigmoid(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.sigmoid
 NULL
 
@@ -1819,11 +2130,15 @@ mx.varg.symbol.internal.sparse_sigmoid <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title -1, 0 or 1, as data is negative, zero (or NaN) or positive
 #' @description -1, 0 or 1, as data is negative, zero (or NaN) or positive.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.sign(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.sign
 NULL
 
@@ -1840,11 +2155,15 @@ mx.varg.symbol.internal.sparse_sign <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Sigmoid linear unit (swish): data * sigmoid(data)
 #' @description Sigmoid linear unit (swish): data * sigmoid(data).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.silu(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.silu
 NULL
 
@@ -1859,11 +2178,15 @@ mx.varg.symbol.silu <- function(args) .Call(ffi_symbol_operator, "silu", args, N
 #' @noMd
 #' @title Sine of data in radians
 #' @description Sine of data in radians.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.sin(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.sin
 NULL
 
@@ -1880,11 +2203,15 @@ mx.varg.symbol.internal.sparse_sin <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Hyperbolic sine: (exp(data) - exp(-data)) / 2
 #' @description Hyperbolic sine: (exp(data) - exp(-data)) / 2.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.sinh(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.sinh
 NULL
 
@@ -1901,11 +2228,15 @@ mx.varg.symbol.internal.sparse_sinh <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title data / (1 + |data|)
 #' @description data / (1 + |data|).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.softsign(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.softsign
 NULL
 
@@ -1920,11 +2251,15 @@ mx.varg.symbol.softsign <- function(args) .Call(ffi_symbol_operator, "softsign",
 #' @noMd
 #' @title Square root; NaN below 0
 #' @description Square root; NaN below 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.sqrt(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.sqrt
 NULL
 
@@ -1941,11 +2276,15 @@ mx.varg.symbol.internal.sparse_sqrt <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title data^2
 #' @description data^2.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.square(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.square
 NULL
 
@@ -1962,11 +2301,15 @@ mx.varg.symbol.internal.sparse_square <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title Tangent of data in radians
 #' @description Tangent of data in radians.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.tan(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.tan
 NULL
 
@@ -1983,11 +2326,15 @@ mx.varg.symbol.internal.sparse_tan <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Operator tanh
 #' @description Hyperbolic tangent: (exp(data) - exp(-data)) / (exp(data) + exp(-data)).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.tanh(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.tanh
 NULL
 
@@ -2004,11 +2351,15 @@ mx.varg.symbol.internal.sparse_tanh <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Nearest integer towards 0
 #' @description Nearest integer towards 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.trunc(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.trunc
 NULL
 
@@ -2025,11 +2376,15 @@ mx.varg.symbol.internal.sparse_trunc <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title An array of zeros of the shape and dtype of data
 #' @description An array of zeros of the shape and dtype of data.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.zeros.like(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.zeros_like
 NULL
 
@@ -2046,12 +2401,16 @@ mx.varg.symbol.internal.sparse_zeros_like <- function(args) .Call(ffi_symbol_ope
 #' @noMd
 #' @title Sum: lhs + rhs
 #' @description Sum: lhs + rhs. Both arrays have one shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, two inputs
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.elemwise.add(mx.nd.array(1:3), mx.nd.array(c(2, 2, 2)))
 #' @name mx.symbol.elemwise_add
 NULL
 
@@ -2082,12 +2441,16 @@ mx.varg.symbol.internal.scatter_plus_scalar <- function(args) .Call(ffi_symbol_o
 #' @noMd
 #' @title Difference: lhs - rhs
 #' @description Difference: lhs - rhs. Both arrays have one shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, two inputs
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.elemwise.sub(mx.nd.array(1:3), mx.nd.array(c(2, 2, 2)))
 #' @name mx.symbol.elemwise_sub
 NULL
 
@@ -2120,12 +2483,16 @@ mx.varg.symbol.internal.RMinusScalar <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Product: lhs * rhs
 #' @description Product: lhs * rhs. Both arrays have one shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, two inputs
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.elemwise.mul(mx.nd.array(1:3), mx.nd.array(c(2, 2, 2)))
 #' @name mx.symbol.elemwise_mul
 NULL
 
@@ -2150,12 +2517,16 @@ mx.varg.symbol.internal.MulScalar <- function(args) .Call(ffi_symbol_operator, "
 #' @noMd
 #' @title Quotient: lhs / rhs
 #' @description Quotient: lhs / rhs. Integers are cut towards 0, and x / 0 is 0 for them. Both arrays have one shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, two inputs
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.elemwise.div(mx.nd.array(1:3), mx.nd.array(c(2, 2, 2)))
 #' @name mx.symbol.elemwise_div
 NULL
 
@@ -2306,11 +2677,15 @@ mx.varg.symbol.internal.LogicalXorScalar <- function(args) .Call(ffi_symbol_oper
 #' @noMd
 #' @title The values of data, unchanged
 #' @description The values of data, unchanged.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.identity(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.identity
 NULL
 
@@ -2327,11 +2702,16 @@ mx.varg.symbol.internal.copy <- function(args) .Call(ffi_symbol_operator, "_copy
 #' @noMd
 #' @title The values of data, unchanged
 #' @description The values of data, unchanged. No gradient passes: to backward data is a constant.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' x <- mx.symbol.Variable("x")
+#' mx.symbol.BlockGrad(x) * x # the first factor counts as a constant
 #' @name mx.symbol.BlockGrad
 NULL
 
@@ -2358,6 +2738,8 @@ mx.varg.symbol.internal.identity_with_attr_like_rhs <- function(args) .Call(ffi_
 #' @noMd
 #' @title Cuts values to an interval: min(max(data, a_min), a_max)
 #' @description Cuts values to an interval: min(max(data, a_min), a_max). NaN stays. The gradient is that of the output where a_min <= data <= a_max, and 0 elsewhere.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param a_min Smallest value of the result. Number; required.
 #' @param a_max Largest value of the result. Number; required.
@@ -2365,6 +2747,8 @@ mx.varg.symbol.internal.identity_with_attr_like_rhs <- function(args) .Call(ffi_
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.clip(mx.nd.array(c(-5, 0.5, 9)), a_min = -1, a_max = 1)
 #' @name mx.symbol.clip
 NULL
 
@@ -2381,6 +2765,8 @@ mx.varg.symbol.internal.sparse_clip <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Operator smooth_l1
 #' @description Smooth L1 loss: (scalar * data)^2 / 2 where |data| < 1 / scalar^2, and |data| - 1 / (2 * scalar^2) elsewhere.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param scalar sigma: the parabola ends at 1 / sigma^2. Number.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2388,6 +2774,8 @@ mx.varg.symbol.internal.sparse_clip <- function(args) .Call(ffi_symbol_operator,
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @references Girshick, Fast R-CNN, 2015
+#' @examples
+#' mx.nd.smooth.l1(mx.nd.array(c(-2, 0.2, 3)), scalar = 1)
 #' @name mx.symbol.smooth_l1
 NULL
 
@@ -2402,6 +2790,8 @@ mx.varg.symbol.smooth_l1 <- function(args) .Call(ffi_symbol_operator, "smooth_l1
 #' @noMd
 #' @title Sigmoid made of straight lines: max(0, min(1, alpha * data + beta))
 #' @description Sigmoid made of straight lines: max(0, min(1, alpha * data + beta)).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, one input
 #' @param data Any shape.
 #' @param alpha Slope. Number.
 #' @param beta Value at 0. Number.
@@ -2409,6 +2799,8 @@ mx.varg.symbol.smooth_l1 <- function(args) .Call(ffi_symbol_operator, "smooth_l1
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.hard.sigmoid(mx.nd.array(c(0.25, 0.5, 1)))
 #' @name mx.symbol.hard_sigmoid
 NULL
 
@@ -2423,12 +2815,16 @@ mx.varg.symbol.hard_sigmoid <- function(args) .Call(ffi_symbol_operator, "hard_s
 #' @noMd
 #' @title Sum of any number of arrays of one shape
 #' @description Sum of any number of arrays of one shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Elementwise, two inputs
 #' @param args A list of inputs.
 #' @param num_args Number of arrays. Integer in [1, 2147483647]; required.
 #' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.add.n(list(mx.nd.array(1:2), mx.nd.array(3:4), mx.nd.array(5:6)))
 #' @name mx.symbol.add_n
 NULL
 
@@ -2455,12 +2851,16 @@ mx.varg.symbol.internal.sparse_add_n <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Operator gather_nd
 #' @description Elements (or runs of them) at index tuples: output[p, ...] = data[indices[0, p], ..., indices[m - 1, p], ...]. Negative indices count from the end; indices out of range are an error.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data Array with at least m dimensions.
 #' @param indices (m, ...): row i has the indices of dimension i.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.gather.nd(mx.nd.array(matrix(1:6, 3)), mx.nd.array(matrix(c(0, 1, 1, 2), 2)))
 #' @name mx.symbol.gather_nd
 NULL
 
@@ -2475,6 +2875,8 @@ mx.varg.symbol.gather_nd <- function(args) .Call(ffi_symbol_operator, "gather_nd
 #' @noMd
 #' @title Operator scatter_nd
 #' @description Zeros with values at index tuples: output[indices[0, p], ..., indices[m - 1, p], ...] = data[p, ...]. Where points meet, the last one stays.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data The values.
 #' @param indices (m, ...): row i has the indices of dimension i.
 #' @param shape Shape of the output. Integers, in R's order in [0, 9.223372e+18]; required.
@@ -2498,6 +2900,8 @@ mx.varg.symbol.internal.scatter_set_nd <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Operator ravel_multi_index
 #' @description The numbers of places in an array of the given shape, in row-major order: for shape (a, b, c) the place (i, j, k) has the number (i * b + j) * c + k.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data (m, ...): row i has the indices of dimension i, m is the length of shape.
 #' @param shape Shape of the array whose places are numbered; the first length may be -1. Integers, in R's order in [-1, 9.223372e+18].
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2520,6 +2924,8 @@ mx.varg.symbol.internal.ravel_multi_index <- function(args) .Call(ffi_symbol_ope
 #' @noMd
 #' @title Operator unravel_index
 #' @description The places that belong to numbers, the inverse of ravel_multi_index: (...) -> (m, ...).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data Numbers of places, of any shape.
 #' @param shape Shape of the array whose places are numbered; the first length may be -1. Integers, in R's order in [-1, 9.223372e+18].
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2542,6 +2948,8 @@ mx.varg.symbol.internal.unravel_index <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title Operator im2col
 #' @description The patches under a sliding window as columns of a matrix: row (channel, window place), column (place of the window). Convolution is a product with this matrix.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, space...); the output is (batch, channels * prod(kernel), places).
 #' @param kernel Size of the window. Integers, in R's order in [1, 2147483647]; required.
 #' @param stride Step of the window; 1 by default. Integers, in R's order in [1, 2147483647].
@@ -2565,6 +2973,8 @@ mx.varg.symbol.im2col <- function(args) .Call(ffi_symbol_operator, "im2col", arg
 #' @noMd
 #' @title Operator col2im
 #' @description The adjoint of im2col: every place of the image is the sum of the matrix elements that im2col would copy it to.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels * prod(kernel), places); the output is (batch, channels, output_size...).
 #' @param output_size Size of the image. Integers, in R's order in [1, 2147483647]; required.
 #' @param kernel Size of the window. Integers, in R's order in [1, 2147483647]; required.
@@ -2589,6 +2999,8 @@ mx.varg.symbol.col2im <- function(args) .Call(ffi_symbol_operator, "col2im", arg
 #' @noMd
 #' @title Operator Embedding
 #' @description Replaces each index by a row of weight: (d1, ..., dk) -> (d1, ..., dk, output_dim) with output[..., :] = weight[data[...], :]. Indices below 0 take the first row, too large ones the last.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Indices from 0, of any shape.
 #' @param weight (input_dim, output_dim).
 #' @param input_dim Number of rows of weight: how many different indices there are. Integer in [1, 9.223372e+18]; required.
@@ -2599,6 +3011,9 @@ mx.varg.symbol.col2im <- function(args) .Call(ffi_symbol_operator, "col2im", arg
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' table <- mx.nd.array(matrix(1:6, 2, 3)) # three vectors of length 2
+#' mx.nd.Embedding(mx.nd.array(c(0, 2)), table, input_dim = 3, output_dim = 2)
 #' @name mx.symbol.Embedding
 NULL
 
@@ -2617,6 +3032,8 @@ mx.varg.symbol.internal.sparse_Embedding <- function(args) .Call(ffi_symbol_oper
 #' @noMd
 #' @title Operator take
 #' @description Elements of a at the given indices of one dimension: the dimension axis of a is replaced by the dimensions of indices. With axis = 0: output[i, j, ...] = a[indices[i, j], ...].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param a Array of any shape.
 #' @param indices Indices from 0, of any shape; fractions are cut.
 #' @param axis Dimension to pick from; negative numbers count from the end. Integer.
@@ -2625,6 +3042,8 @@ mx.varg.symbol.internal.sparse_Embedding <- function(args) .Call(ffi_symbol_oper
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.take(mx.nd.array(matrix(1:6, 2)), mx.nd.array(c(0, 2)))
 #' @name mx.symbol.take
 NULL
 
@@ -2639,6 +3058,8 @@ mx.varg.symbol.take <- function(args) .Call(ffi_symbol_operator, "take", args, N
 #' @noMd
 #' @title One element along axis for each place of the other dimensions
 #' @description One element along axis for each place of the other dimensions. For a matrix and axis = 1: output[i] = data[i, index[i]].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data Array of any shape.
 #' @param index Indices from 0: the shape of data without axis, or with length 1 there.
 #' @param axis Dimension to pick from; negative numbers count from the end. Integer or NULL.
@@ -2648,6 +3069,8 @@ mx.varg.symbol.take <- function(args) .Call(ffi_symbol_operator, "take", args, N
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.pick(mx.nd.array(matrix(1:6, 2)), mx.nd.array(c(0, 1, 0)), axis = 1)
 #' @name mx.symbol.pick
 NULL
 
@@ -2670,6 +3093,8 @@ mx.varg.symbol.choose_element_0index <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title One element of each row: output[i] = a[i, indices[i]]
 #' @description One element of each row: output[i] = a[i, indices[i]]. Indices out of range take the first or last element.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param a (n, m).
 #' @param indices (n,), indices from 0.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2690,6 +3115,8 @@ mx.varg.symbol.batch_take <- function(args) .Call(ffi_symbol_operator, "batch_ta
 #' @noMd
 #' @title Operator one_hot
 #' @description Rows with on_value at the index and off_value elsewhere: (d1, ..., dk) -> (d1, ..., dk, depth). An index out of range gives a row of off_value.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param indices Indices from 0, of any shape.
 #' @param depth Length of the new last dimension. Integer in [0, 9.223372e+18]; required.
 #' @param on_value Value at the index. Number.
@@ -2699,6 +3126,8 @@ mx.varg.symbol.batch_take <- function(args) .Call(ffi_symbol_operator, "batch_ta
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.one.hot(mx.nd.array(c(0, 2, 1)), depth = 3)
 #' @name mx.symbol.one_hot
 NULL
 
@@ -2715,6 +3144,8 @@ mx.varg.symbol.internal.onehot_encode <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title lhs with one element of each row replaced: output[i, rhs[i]] = mhs[i]
 #' @description lhs with one element of each row replaced: output[i, rhs[i]] = mhs[i].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param lhs (n, m).
 #' @param mhs (n,), the values.
 #' @param rhs (n,), indices from 0.
@@ -2736,6 +3167,8 @@ mx.varg.symbol.fill_element_0index <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Operator LinearRegressionOutput
 #' @description Squared-error regression: forward returns data; the gradient is grad_scale (data - label) / m for m targets a sample, that of half the squared error.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Predictions, samples along the first native axis.
 #' @param label Targets with as many samples and elements as data; by default of its shape, a vector for one target a sample.
 #' @param grad_scale The gradient is multiplied by this number. Number.
@@ -2743,6 +3176,8 @@ mx.varg.symbol.fill_element_0index <- function(args) .Call(ffi_symbol_operator, 
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' arguments(mx.symbol.LinearRegressionOutput(mx.symbol.Variable("data"), name = "out"))
 #' @name mx.symbol.LinearRegressionOutput
 NULL
 
@@ -2759,6 +3194,8 @@ mx.varg.symbol.internal.sparse_LinearRegressionOutput <- function(args) .Call(ff
 #' @noMd
 #' @title Operator LogisticRegressionOutput
 #' @description Logistic regression: forward returns 1 / (1 + exp(-data)); the gradient is grad_scale (output - label) / m for m targets a sample, that of the cross entropy.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Predictions, samples along the first native axis.
 #' @param label Targets with as many samples and elements as data; by default of its shape, a vector for one target a sample.
 #' @param grad_scale The gradient is multiplied by this number. Number.
@@ -2782,6 +3219,8 @@ mx.varg.symbol.internal.sparse_LogisticRegressionOutput <- function(args) .Call(
 #' @noMd
 #' @title Operator MAERegressionOutput
 #' @description Absolute-error regression: forward returns data; the gradient is grad_scale sign(data - label) / m for m targets a sample.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Predictions, samples along the first native axis.
 #' @param label Targets with as many samples and elements as data; by default of its shape, a vector for one target a sample.
 #' @param grad_scale The gradient is multiplied by this number. Number.
@@ -2805,6 +3244,8 @@ mx.varg.symbol.internal.sparse_MAERegressionOutput <- function(args) .Call(ffi_s
 #' @noMd
 #' @title Operator MakeLoss
 #' @description Makes any expression a loss: forward returns data, backward starts here with the gradient grad_scale, divided as normalization says, whatever the gradient of the output is.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Losses of any shape, samples along the first native axis.
 #' @param grad_scale The gradient is this number. Number.
 #' @param valid_thresh Elements above it count as valid. Number.
@@ -2813,6 +3254,10 @@ mx.varg.symbol.internal.sparse_MAERegressionOutput <- function(args) .Call(ffi_s
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' error <- mx.symbol.Variable("prediction") - mx.symbol.Variable("target")
+#' loss <- mx.symbol.MakeLoss(mx.symbol.square(error), name = "loss")
+#' arguments(loss)
 #' @name mx.symbol.MakeLoss
 NULL
 
@@ -2827,6 +3272,8 @@ mx.varg.symbol.MakeLoss <- function(args) .Call(ffi_symbol_operator, "MakeLoss",
 #' @noMd
 #' @title Operator SVMOutput
 #' @description Support vector machine, one against all: forward returns the scores; backward is the gradient of the hinge loss max(0, margin - s x) or of its square, where s is 1 for the class of the label and -1 for the others.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Scores, native shape (samples, classes).
 #' @param label Classes, counted from 0, native shape (samples,).
 #' @param margin Distance that scores should keep from zero. Number.
@@ -2852,6 +3299,8 @@ mx.varg.symbol.SVMOutput <- function(args) .Call(ffi_symbol_operator, "SVMOutput
 #' @noMd
 #' @title Operator Softmax
 #' @description Softmax with cross entropy: forward returns the probabilities softmax(data); the gradient of data is grad_scale (output - onehot(label)), whatever the gradient of the output is. A label that names no class gives the gradient of the output alone. A label of the shape of data is taken as the wanted probabilities.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Scores, native shape (samples, classes); (samples, classes, positions...) with multi_output, (..., classes) with preserve_shape.
 #' @param label Classes, counted from 0: one for each softmax, or probabilities of the shape of data.
 #' @param grad_scale The gradient is multiplied by this number. Number.
@@ -2866,6 +3315,9 @@ mx.varg.symbol.SVMOutput <- function(args) .Call(ffi_symbol_operator, "SVMOutput
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' net <- mx.symbol.SoftmaxOutput(mx.symbol.Variable("data"), name = "softmax")
+#' mx.symbol.infer.shape(net, data = c(10, 32))$arg.shapes
 #' @name mx.symbol.SoftmaxOutput
 NULL
 
@@ -2894,6 +3346,8 @@ mx.varg.symbol.Softmax <- function(args) .Call(ffi_symbol_operator, "Softmax", a
 #' @noMd
 #' @title Operator make_loss
 #' @description Makes any expression a loss: forward returns data, backward starts here with ones.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Losses of any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2915,6 +3369,8 @@ mx.varg.symbol.internal.sparse_make_loss <- function(args) .Call(ffi_symbol_oper
 #' @noMd
 #' @title Sum over the samples of -log(softmax(data)[label])
 #' @description Sum over the samples of -log(softmax(data)[label]). A label that names no class adds nothing.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Losses and outputs
 #' @param data Scores, native shape (samples, classes).
 #' @param label Classes, counted from 0, native shape (samples,).
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2935,6 +3391,8 @@ mx.varg.symbol.softmax_cross_entropy <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Operator LRN
 #' @description Local response normalization: output = data / (knorm + alpha / nsize * s)^beta, where s is the sum of squares over nsize neighbouring channels at the same place.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, ...).
 #' @param alpha Weight of the sum of squares. Number.
 #' @param beta Exponent. Number.
@@ -2959,6 +3417,8 @@ mx.varg.symbol.LRN <- function(args) .Call(ffi_symbol_operator, "LRN", args, NUL
 #' @noMd
 #' @title Operator LayerNorm
 #' @description Layer normalization: output = (data - mean) / sqrt(var + eps) * gamma + beta, with mean and variance along the axis.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape.
 #' @param gamma (size of the axis,): scale.
 #' @param beta (size of the axis,): shift.
@@ -2970,6 +3430,8 @@ mx.varg.symbol.LRN <- function(args) .Call(ffi_symbol_operator, "LRN", args, NUL
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
 #' @references Ba, Kiros and Hinton, Layer normalization, 2016
+#' @examples
+#' mx.nd.LayerNorm(mx.nd.array(matrix(1:6, 3)), mx.nd.ones(3), mx.nd.zeros(3))
 #' @name mx.symbol.LayerNorm
 NULL
 
@@ -2984,6 +3446,8 @@ mx.varg.symbol.LayerNorm <- function(args) .Call(ffi_symbol_operator, "LayerNorm
 #' @noMd
 #' @title Operator RMSNorm
 #' @description Root mean square normalization: output = data / sqrt(mean(data^2) + eps) * gamma, with the mean along the axis.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape.
 #' @param gamma (size of the axis,): scale.
 #' @param axis The axis that is normalized. Integer in [-12, 11].
@@ -3007,6 +3471,8 @@ mx.varg.symbol.RMSNorm <- function(args) .Call(ffi_symbol_operator, "RMSNorm", a
 #' @noMd
 #' @title Operator L2Normalization
 #' @description Divides by the Euclidean norm: output = data / sqrt(sum(data^2) + eps), with the sum over a sample (instance), over axis 1 (channel), or over axes 2 and later (spatial).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, ...).
 #' @param eps Added to the sum of squares. Number >= 0.
 #' @param mode What has norm 1: a sample, the channels at each place, or the places of each channel. "instance", "channel", "spatial".
@@ -3014,6 +3480,8 @@ mx.varg.symbol.RMSNorm <- function(args) .Call(ffi_symbol_operator, "RMSNorm", a
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @examples
+#' mx.nd.L2Normalization(mx.nd.array(matrix(c(3, 4, 6, 8), 2)))
 #' @name mx.symbol.L2Normalization
 NULL
 
@@ -3028,6 +3496,8 @@ mx.varg.symbol.L2Normalization <- function(args) .Call(ffi_symbol_operator, "L2N
 #' @noMd
 #' @title Operator GroupNorm
 #' @description Group normalization: the channels of a sample are split into num_groups groups, and output = (data - mean) / sqrt(var + eps) * gamma + beta with mean and variance of each group. gamma and beta have one element per group.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, ...).
 #' @param gamma (num_groups,): scale.
 #' @param beta (num_groups,): shift.
@@ -3055,6 +3525,8 @@ mx.varg.symbol.GroupNorm <- function(args) .Call(ffi_symbol_operator, "GroupNorm
 #' @noMd
 #' @title Operator InstanceNorm
 #' @description Instance normalization: output = (data - mean) / sqrt(var + eps) * gamma + beta, with mean and variance of each channel of each sample.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, ...).
 #' @param gamma (channels,): scale.
 #' @param beta (channels,): shift.
@@ -3078,6 +3550,8 @@ mx.varg.symbol.InstanceNorm <- function(args) .Call(ffi_symbol_operator, "Instan
 #' @noMd
 #' @title Stochastic gradient descent
 #' @description Stochastic gradient descent. With g = clip(rescale_grad grad): weight (1 - lr wd) - lr g.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param lr Learning rate. Number; required.
@@ -3089,6 +3563,8 @@ mx.varg.symbol.InstanceNorm <- function(args) .Call(ffi_symbol_operator, "Instan
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.sgd.update(mx.nd.array(c(1, 2)), mx.nd.array(c(0.5, 0.5)), lr = 0.1)
 #' @name mx.symbol.sgd_update
 NULL
 
@@ -3107,6 +3583,8 @@ mx.varg.symbol.internal.sparse_sgd_update <- function(args) .Call(ffi_symbol_ope
 #' @noMd
 #' @title Stochastic gradient descent with momentum
 #' @description Stochastic gradient descent with momentum. With g = clip(rescale_grad grad): mom = momentum mom - lr (g + wd weight); the new weight is weight + mom.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mom Momentum, of the shape of the weight.
@@ -3120,6 +3598,10 @@ mx.varg.symbol.internal.sparse_sgd_update <- function(args) .Call(ffi_symbol_ope
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' momentum <- mx.nd.zeros(2)
+#' mx.nd.sgd.mom.update(mx.nd.array(c(1, 2)), mx.nd.array(c(0.5, 0.5)), momentum, lr = 0.1, momentum = 0.9)
+#' momentum # changed in place
 #' @name mx.symbol.sgd_mom_update
 NULL
 
@@ -3139,6 +3621,8 @@ mx.varg.symbol.internal.sparse_sgd_mom_update <- function(args) .Call(ffi_symbol
 #' @noMd
 #' @title sgd_update for weights in half precision
 #' @description sgd_update for weights in half precision. The arithmetic is in float32 on weight32; the output is the rounded new weight.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param weight32 The weight in float32.
@@ -3167,6 +3651,8 @@ mx.varg.symbol.mp_sgd_update <- function(args) .Call(ffi_symbol_operator, "mp_sg
 #' @noMd
 #' @title sgd_mom_update for weights in half precision
 #' @description sgd_mom_update for weights in half precision. The arithmetic is in float32 on weight32; the output is the rounded new weight.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mom Momentum, of the shape of the weight.
@@ -3198,6 +3684,8 @@ mx.varg.symbol.mp_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "m
 #' @noMd
 #' @title Nesterov's accelerated gradient
 #' @description Nesterov's accelerated gradient. With g = clip(rescale_grad grad): d = lr (g + wd weight); mom = momentum mom - d; the new weight is weight + momentum mom - d.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mom Momentum, of the shape of the weight.
@@ -3226,6 +3714,8 @@ mx.varg.symbol.nag_mom_update <- function(args) .Call(ffi_symbol_operator, "nag_
 #' @noMd
 #' @title Operator mp_nag_mom_update
 #' @description nag_mom_update for weights in half precision; the weight decay in the stored momentum is that of the new weight. The arithmetic is in float32 on weight32; the output is the rounded new weight.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mom Momentum, of the shape of the weight.
@@ -3261,6 +3751,8 @@ mx.varg.symbol.internal.adadelta_update <- function(args) .Call(ffi_symbol_opera
 #' @noMd
 #' @title Operator signsgd_update
 #' @description Descent by the sign of the gradient: weight (1 - lr wd) - lr sign(grad).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param lr Learning rate. Number; required.
@@ -3285,6 +3777,8 @@ mx.varg.symbol.signsgd_update <- function(args) .Call(ffi_symbol_operator, "sign
 #' @noMd
 #' @title Descent by the sign of the momentum
 #' @description Descent by the sign of the momentum. With g = clip(rescale_grad grad): mom = momentum mom - (1 - momentum) (g + wd weight); the new weight is weight (1 - lr wd_lh) + lr sign(mom).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mom Momentum, of the shape of the weight.
@@ -3315,6 +3809,8 @@ mx.varg.symbol.signum_update <- function(args) .Call(ffi_symbol_operator, "signu
 #' @noMd
 #' @title Adam without the correction of bias, which belongs in lr
 #' @description Adam without the correction of bias, which belongs in lr. With g = clip(rescale_grad grad + wd weight): mean = beta1 mean + (1 - beta1) g; var = beta2 var + (1 - beta2) g^2; the new weight is weight - lr mean / (sqrt(var) + epsilon).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mean Average of gradients, of the shape of the weight.
@@ -3332,6 +3828,10 @@ mx.varg.symbol.signum_update <- function(args) .Call(ffi_symbol_operator, "signu
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @references Kingma and Ba, Adam: A method for stochastic optimization, 2015
+#' @examples
+#' mean <- mx.nd.zeros(2)
+#' var <- mx.nd.zeros(2)
+#' mx.nd.adam.update(mx.nd.array(c(1, 2)), mx.nd.array(c(0.5, 0.5)), mean, var, lr = 0.1)
 #' @name mx.symbol.adam_update
 NULL
 
@@ -3355,6 +3855,8 @@ mx.varg.symbol.internal.mp_adamw_update <- function(args) .Call(ffi_symbol_opera
 #' @noMd
 #' @title RMSProp
 #' @description RMSProp. With g = clip(rescale_grad grad + wd weight): n = gamma1 n + (1 - gamma1) g^2; the new weight is weight - lr g / sqrt(n + epsilon).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param n Average of squared gradients, of the shape of the weight.
@@ -3386,6 +3888,8 @@ mx.varg.symbol.rmsprop_update <- function(args) .Call(ffi_symbol_operator, "rmsp
 #' @noMd
 #' @title RMSProp with centred gradients and momentum (names as for the states)
 #' @description RMSProp with centred gradients and momentum (names as for the states). With g = clip(rescale_grad grad + wd weight): n and g are the moving averages of the squared gradient and of the gradient; delta = gamma2 delta - lr gradient / sqrt(n - g^2 + epsilon); the new weight is weight + delta.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param n Average of squared gradients, of the shape of the weight.
@@ -3421,6 +3925,8 @@ mx.varg.symbol.rmspropalex_update <- function(args) .Call(ffi_symbol_operator, "
 #' @noMd
 #' @title Follow the moving leader
 #' @description Follow the moving leader. With g = clip(rescale_grad grad + wd weight): v = beta2 v + (1 - beta2) g^2; e = (1 - beta1^t) / lr (sqrt(v / (1 - beta2^t)) + epsilon); z = beta1 z + (1 - beta1) g - (e - beta1 d) weight; d = e; the new weight is -z / d.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param d d, of the shape of the weight.
@@ -3456,6 +3962,8 @@ mx.varg.symbol.ftml_update <- function(args) .Call(ffi_symbol_operator, "ftml_up
 #' @noMd
 #' @title Follow the regularized leader
 #' @description Follow the regularized leader. With g = clip(rescale_grad grad): z = z + g - (sqrt(n + g^2) - sqrt(n)) weight / lr; n = n + g^2; the new weight is (sign(z) lamda1 - z) / ((beta + sqrt(n)) / lr + wd) where |z| > lamda1, and 0 elsewhere.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param z z, of the shape of the weight.
@@ -3489,6 +3997,8 @@ mx.varg.symbol.internal.sparse_ftrl_update <- function(args) .Call(ffi_symbol_op
 #' @noMd
 #' @title The direction of LAMB
 #' @description The direction of LAMB. With g = clip(rescale_grad grad): mean and var as in adam_update, divided by 1 - beta^t with bias_correction; the output is mean / (sqrt(var) + epsilon) + wd weight.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mean Average of gradients, of the shape of the weight.
@@ -3523,6 +4033,8 @@ mx.varg.symbol.lamb_update_phase1 <- function(args) .Call(ffi_symbol_operator, "
 #' @noMd
 #' @title Operator lamb_update_phase2
 #' @description The step of LAMB: weight - lr ratio g, where ratio is r1 / r2, r1 being held between the bounds, or 1 when r1 or r2 is 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param g Direction, of the shape of the weight.
 #' @param r1 Norm of the weight, one number.
@@ -3548,6 +4060,8 @@ mx.varg.symbol.lamb_update_phase2 <- function(args) .Call(ffi_symbol_operator, "
 #' @noMd
 #' @title Operator mp_lamb_update_phase1
 #' @description lamb_update_phase1 for weights in half precision; the direction is computed and returned in float32.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param grad Gradient, of the shape of the weight.
 #' @param mean Average of gradients, of the shape of the weight.
@@ -3582,6 +4096,8 @@ mx.varg.symbol.mp_lamb_update_phase1 <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Operator mp_lamb_update_phase2
 #' @description lamb_update_phase2 for weights in half precision: the step starts from weight32, which stays as it is, and the output is rounded.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param weight Weight.
 #' @param g Direction, of the shape of the weight.
 #' @param r1 Norm of the weight, one number.
@@ -3610,6 +4126,8 @@ mx.varg.symbol.mp_lamb_update_phase2 <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Operator multi_sgd_update
 #' @description sgd_update for several weights: inputs weight_0, grad_0, weight_1, grad_1, ...
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param lrs Learning rates, one a weight. Numbers; required.
 #' @param wds Weight decays, one a weight. Numbers; required.
@@ -3636,6 +4154,8 @@ mx.varg.symbol.multi_sgd_update <- function(args) .Call(ffi_symbol_operator, "mu
 #' @noMd
 #' @title Operator multi_sgd_mom_update
 #' @description sgd_mom_update for several weights: inputs weight_0, grad_0, mom_0, weight_1, ...
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param lrs Learning rates, one a weight. Numbers; required.
 #' @param wds Weight decays, one a weight. Numbers; required.
@@ -3663,6 +4183,8 @@ mx.varg.symbol.multi_sgd_mom_update <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Operator multi_mp_sgd_update
 #' @description mp_sgd_update for several weights: inputs weight_0, grad_0, weight32_0, weight_1, ...
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param lrs Learning rates, one a weight. Numbers; required.
 #' @param wds Weight decays, one a weight. Numbers; required.
@@ -3689,6 +4211,8 @@ mx.varg.symbol.multi_mp_sgd_update <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Operator multi_mp_sgd_mom_update
 #' @description mp_sgd_mom_update for several weights: inputs weight_0, grad_0, mom_0, weight32_0, weight_1, ...
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param lrs Learning rates, one a weight. Numbers; required.
 #' @param wds Weight decays, one a weight. Numbers; required.
@@ -3716,6 +4240,8 @@ mx.varg.symbol.multi_mp_sgd_mom_update <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Operator preloaded_multi_sgd_update
 #' @description multi_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param rescale_grad The gradient is multiplied by this number first. Number.
 #' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
@@ -3740,6 +4266,8 @@ mx.varg.symbol.preloaded_multi_sgd_update <- function(args) .Call(ffi_symbol_ope
 #' @noMd
 #' @title Operator preloaded_multi_sgd_mom_update
 #' @description multi_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param momentum Decay of the moving average of updates. Number.
 #' @param rescale_grad The gradient is multiplied by this number first. Number.
@@ -3765,6 +4293,8 @@ mx.varg.symbol.preloaded_multi_sgd_mom_update <- function(args) .Call(ffi_symbol
 #' @noMd
 #' @title Operator preloaded_multi_mp_sgd_update
 #' @description multi_mp_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param rescale_grad The gradient is multiplied by this number first. Number.
 #' @param clip_gradient Gradients are clipped to [-clip_gradient, clip_gradient]; not if negative. Number.
@@ -3789,6 +4319,8 @@ mx.varg.symbol.preloaded_multi_mp_sgd_update <- function(args) .Call(ffi_symbol_
 #' @noMd
 #' @title Operator preloaded_multi_mp_sgd_mom_update
 #' @description multi_mp_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param data Input.
 #' @param momentum Decay of the moving average of updates. Number.
 #' @param rescale_grad The gradient is multiplied by this number first. Number.
@@ -3822,6 +4354,8 @@ mx.varg.symbol.internal.multi_mp_lamb_update <- function(args) .Call(ffi_symbol_
 #' @noMd
 #' @title Operator multi_lars
 #' @description Learning rates of LARS, one a layer: lr eta |w| / (rescale_grad |g| + wd |w| + eps) where both norms are positive, lr elsewhere.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Optimizer updates
 #' @param lrs Learning rates.
 #' @param weights_sum_sq Sums of squares of the weights.
 #' @param grads_sum_sq Sums of squares of the gradients.
@@ -3848,6 +4382,8 @@ mx.varg.symbol.multi_lars <- function(args) .Call(ffi_symbol_operator, "multi_la
 #' @noMd
 #' @title Makes an array larger at its borders
 #' @description Makes an array larger at its borders. Dimension i gets pad_width[2 i] elements before and pad_width[2 i + 1] after.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param mode What stands in the padding: constant_value, the nearest element, or the array mirrored at its first and last element. "constant", "edge", "reflect"; required.
 #' @param pad_width Two numbers per dimension, before and after: (b1, a1, b2, a2, ...). Integers in [0, 9.223372e+18]; required.
@@ -3856,6 +4392,8 @@ mx.varg.symbol.multi_lars <- function(args) .Call(ffi_symbol_operator, "multi_la
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.pad(mx.nd.ones(c(2, 2, 1, 1)), mode = "constant", pad_width = c(1, 1, 1, 1, 0, 0, 0, 0))
 #' @name mx.symbol.Pad
 NULL
 
@@ -3878,6 +4416,8 @@ mx.varg.symbol.pad <- function(args) .Call(ffi_symbol_operator, "pad", args, NUL
 #' @noMd
 #' @title Of a vector: the matrix that has it on diagonal k and zeros elsewhere
 #' @description Of a vector: the matrix that has it on diagonal k and zeros elsewhere. Of an array with two or more dimensions: the diagonals of its matrices over axis1 and axis2, as the last dimension of the output.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array with at least one dimension.
 #' @param k Which diagonal: 0 the main one, positive above, negative below it. Integer.
 #' @param axis1 First dimension of the matrices, when data has two or more dimensions. Integer.
@@ -3886,6 +4426,8 @@ mx.varg.symbol.pad <- function(args) .Call(ffi_symbol_operator, "pad", args, NUL
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.diag(mx.nd.array(1:2))
 #' @name mx.symbol.diag
 NULL
 
@@ -3900,6 +4442,8 @@ mx.varg.symbol.diag <- function(args) .Call(ffi_symbol_operator, "diag", args, N
 #' @noMd
 #' @title Operator random_pdf_uniform
 #' @description Density of the uniform law on [low, high]: 1 / (high - low) inside, 0 outside.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.
 #' @param low Lower bounds.
 #' @param high Upper bounds, of the same shape.
@@ -3924,6 +4468,8 @@ mx.varg.symbol.internal.random_pdf_uniform <- function(args) .Call(ffi_symbol_op
 #' @noMd
 #' @title Operator random_pdf_normal
 #' @description Density of the normal law: exp(-(x - mu)^2 / (2 sigma^2)) / (sigma sqrt(2 pi)).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.
 #' @param mu Means.
 #' @param sigma Standard deviations, of the same shape.
@@ -3948,6 +4494,8 @@ mx.varg.symbol.internal.random_pdf_normal <- function(args) .Call(ffi_symbol_ope
 #' @noMd
 #' @title Operator random_pdf_gamma
 #' @description Density of the gamma law with rate beta (the sampler takes a scale): beta^alpha x^(alpha - 1) exp(-beta x) / Gamma(alpha).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.
 #' @param alpha Shapes.
 #' @param beta Rates, of the same shape.
@@ -3972,6 +4520,8 @@ mx.varg.symbol.internal.random_pdf_gamma <- function(args) .Call(ffi_symbol_oper
 #' @noMd
 #' @title Density of the exponential law: lam exp(-lam x)
 #' @description Density of the exponential law: lam exp(-lam x).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.
 #' @param lam Rates.
 #' @param is_log Return the logarithm of the density. TRUE or FALSE.
@@ -3995,6 +4545,8 @@ mx.varg.symbol.internal.random_pdf_exponential <- function(args) .Call(ffi_symbo
 #' @noMd
 #' @title Probability of x under the Poisson law: lam^x exp(-lam) / x!
 #' @description Probability of x under the Poisson law: lam^x exp(-lam) / x!.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.
 #' @param lam Rates.
 #' @param is_log Return the logarithm of the density. TRUE or FALSE.
@@ -4018,6 +4570,8 @@ mx.varg.symbol.internal.random_pdf_poisson <- function(args) .Call(ffi_symbol_op
 #' @noMd
 #' @title Operator random_pdf_negative_binomial
 #' @description Probability of x failures before the k-th success of probability p: Gamma(x + k) / (x! Gamma(k)) p^k (1 - p)^x.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.
 #' @param k Numbers of successes.
 #' @param p Probabilities, of the same shape.
@@ -4042,6 +4596,8 @@ mx.varg.symbol.internal.random_pdf_negative_binomial <- function(args) .Call(ffi
 #' @noMd
 #' @title Operator random_pdf_generalized_negative_binomial
 #' @description Probability of x under the negative binomial law with mean mu and dispersion alpha: k = 1 / alpha, p = 1 / (1 + mu alpha).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.
 #' @param mu Means.
 #' @param alpha Dispersions, of the same shape.
@@ -4066,6 +4622,8 @@ mx.varg.symbol.internal.random_pdf_generalized_negative_binomial <- function(arg
 #' @noMd
 #' @title Operator random_pdf_dirichlet
 #' @description Density of the Dirichlet law: Gamma(sum of alpha) times the product of x_i^(alpha_i - 1) / Gamma(alpha_i) over the last native dimension.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param sample Points of the simplex, native shape (parameters' leading dimensions..., more..., k).
 #' @param alpha Concentrations, native shape (..., k).
 #' @param is_log Return the logarithm of the density. TRUE or FALSE.
@@ -4089,6 +4647,8 @@ mx.varg.symbol.internal.random_pdf_dirichlet <- function(args) .Call(ffi_symbol_
 #' @noMd
 #' @title Pooling over windows in one, two or three dimensions
 #' @description Pooling over windows in one, two or three dimensions. Along each dimension the output has floor((size + 2 * pad - kernel) / stride) + 1 places (valid), the same rounded up (full), or ceil(size / stride) (same, where the padding is chosen to fit). lp is the p-norm of the window. Windows that reach beyond the padding are cut; a maximum never counts padding.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, space...), or (batch, space..., channels) in layouts NWC, NHWC, NDHWC.
 #' @param kernel Size of the window; not needed with global_pool. Integers, in R's order in [1, 2147483647].
 #' @param pool_type What is made of the values in a window. "max", "avg", "sum", "lp".
@@ -4098,12 +4658,16 @@ mx.varg.symbol.internal.random_pdf_dirichlet <- function(args) .Call(ffi_symbol_
 #' @param stride Step of the window; 1 in each dimension by default. Integers, in R's order in [1, 2147483647].
 #' @param pad Places added on both sides; none by default. Integers, in R's order in [0, 2147483647].
 #' @param p_value The p of pool_type = lp: 1, 2 or 3. Integer or NULL in [1, 3].
-#' @param count_include_pad Averages count padding as zeros (None: yes). TRUE, FALSE or NULL.
-#' @param layout Order of the dimensions of data; None is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW", "NWC".
+#' @param count_include_pad Averages count padding as zeros (NULL: yes). TRUE, FALSE or NULL.
+#' @param layout Order of the dimensions of data; NULL is NCW, NCHW or NCDHW. "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW", "NWC".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' image <- mx.nd.array(array(1:16, c(4, 4, 1, 1)))
+#' mx.nd.Pooling(image, kernel = c(2, 2), stride = c(2, 2), pool_type = "max")
+#' mx.nd.Pooling(image, global_pool = TRUE, pool_type = "avg", kernel = c(2, 2))
 #' @name mx.symbol.Pooling
 NULL
 
@@ -4121,6 +4685,8 @@ mx.varg.symbol.Pooling <- function(args) .Call(ffi_symbol_operator, "Pooling", a
 #' @noMd
 #' @title The first version of Pooling, kept for saved models
 #' @description The first version of Pooling, kept for saved models. Padding takes part in maxima as zero, and averages divide by the size of the window even where it is cut.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, space...).
 #' @param kernel Size of the window; not needed with global_pool. Integers, in R's order in [1, 2147483647].
 #' @param pool_type What is made of the values in a window. "max", "avg", "sum".
@@ -4149,15 +4715,19 @@ mx.varg.symbol.Pooling_v1 <- function(args) .Call(ffi_symbol_operator, "Pooling_
 #' @noMd
 #' @title Independent draws of the uniform law on [low, high)
 #' @description Independent draws of the uniform law on [low, high).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param low Lower bound. Number.
 #' @param high Upper bound, excluded. Number.
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.random.uniform(low = -1, high = 1, shape = c(2, 3))
 #' @name mx.symbol.random_uniform
 NULL
 
@@ -4184,10 +4754,12 @@ mx.varg.symbol.internal.random_uniform_like <- function(args) .Call(ffi_symbol_o
 #' @noMd
 #' @title Operator sample_uniform
 #' @description For each element of the parameters, draws of the uniform law on [low, high). The native shape of the output is that of the parameters followed by shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param low Input.
 #' @param high Input.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4208,15 +4780,19 @@ mx.varg.symbol.internal.sample_uniform <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Operator random_normal
 #' @description Independent draws of the normal law with mean loc (mu) and standard deviation scale (sigma).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param loc Mean. Number.
 #' @param scale Standard deviation. Number >= 0.
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.random.normal(loc = 0, scale = 1, shape = c(2, 3))
 #' @name mx.symbol.random_normal
 NULL
 
@@ -4243,10 +4819,12 @@ mx.varg.symbol.internal.random_normal_like <- function(args) .Call(ffi_symbol_op
 #' @noMd
 #' @title Operator sample_normal
 #' @description For each element of the parameters, draws of the normal law with mean loc (mu) and standard deviation scale (sigma). The native shape of the output is that of the parameters followed by shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param mu Input.
 #' @param sigma Input.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4267,11 +4845,13 @@ mx.varg.symbol.internal.sample_normal <- function(args) .Call(ffi_symbol_operato
 #' @noMd
 #' @title Operator random_gamma
 #' @description Independent draws of the gamma law with shape alpha and scale beta (mean alpha beta).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param alpha Shape, above 0. Number >= 0.
 #' @param beta Scale, above 0. Number >= 0.
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4294,10 +4874,12 @@ mx.varg.symbol.internal.random_gamma_like <- function(args) .Call(ffi_symbol_ope
 #' @noMd
 #' @title Operator sample_gamma
 #' @description For each element of the parameters, draws of the gamma law with shape alpha and scale beta (mean alpha beta). The native shape of the output is that of the parameters followed by shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param alpha Input.
 #' @param beta Input.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4318,10 +4900,12 @@ mx.varg.symbol.internal.sample_gamma <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title Independent draws of the exponential law with rate lam (mean 1 / lam)
 #' @description Independent draws of the exponential law with rate lam (mean 1 / lam).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param lam Rate, above 0. Number >= 0.
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4344,9 +4928,11 @@ mx.varg.symbol.internal.random_exponential_like <- function(args) .Call(ffi_symb
 #' @noMd
 #' @title Operator sample_exponential
 #' @description For each element of the parameters, draws of the exponential law with rate lam (mean 1 / lam). The native shape of the output is that of the parameters followed by shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param lam Input.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4367,10 +4953,12 @@ mx.varg.symbol.internal.sample_exponential <- function(args) .Call(ffi_symbol_op
 #' @noMd
 #' @title Operator random_poisson
 #' @description Independent draws of the Poisson law with rate lam, as floating-point numbers.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param lam Rate. Number >= 0.
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4393,9 +4981,11 @@ mx.varg.symbol.internal.random_poisson_like <- function(args) .Call(ffi_symbol_o
 #' @noMd
 #' @title Operator sample_poisson
 #' @description For each element of the parameters, draws of the Poisson law with rate lam, as floating-point numbers. The native shape of the output is that of the parameters followed by shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param lam Input.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4416,11 +5006,13 @@ mx.varg.symbol.internal.sample_poisson <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Operator random_negative_binomial
 #' @description Independent draws of the negative binomial law: failures before the k-th success, p being the probability of a success.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param k Number of successes. Integer in [0, 2147483647].
 #' @param p Probability of a success, above 0. Number in [0, 1].
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4443,10 +5035,12 @@ mx.varg.symbol.internal.random_negative_binomial_like <- function(args) .Call(ff
 #' @noMd
 #' @title Operator sample_negative_binomial
 #' @description For each element of the parameters, draws of the negative binomial law: failures before the k-th success, p being the probability of a success. The native shape of the output is that of the parameters followed by shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param k Input.
 #' @param p Input.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4467,11 +5061,13 @@ mx.varg.symbol.internal.sample_negative_binomial <- function(args) .Call(ffi_sym
 #' @noMd
 #' @title Operator random_generalized_negative_binomial
 #' @description Independent draws of the negative binomial law with mean mu and variance mu + alpha mu^2; alpha = 0 is the Poisson law.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param mu Mean. Number >= 0.
 #' @param alpha Dispersion: the variance is mu + alpha mu^2. Number >= 0.
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4496,10 +5092,12 @@ mx.varg.symbol.internal.random_generalized_negative_binomial_like <- function(ar
 #' @noMd
 #' @title Operator sample_generalized_negative_binomial
 #' @description For each element of the parameters, draws of the negative binomial law with mean mu and variance mu + alpha mu^2; alpha = 0 is the Poisson law. The native shape of the output is that of the parameters followed by shape.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param mu Input.
 #' @param alpha Input.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
-#' @param dtype Type of the output; None is float32. "float16", "float32", "float64".
+#' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -4520,15 +5118,19 @@ mx.varg.symbol.internal.sample_generalized_negative_binomial <- function(args) .
 #' @noMd
 #' @title Operator random_randint
 #' @description Independent draws of the integers low, ..., high - 1, all equally likely.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param low Lower bound. Integer; required.
 #' @param high Upper bound, excluded. Integer; required.
 #' @param shape Native shape of the output. Integers, in R's order >= 0.
 #' @param ctx Device of the output, such as cpu(0). String.
-#' @param dtype Type of the output; None is int32. "int32", "int64".
+#' @param dtype Type of the output; NULL is int32. "int32", "int64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.random.randint(low = 0, high = 10, shape = 5)
 #' @name mx.symbol.random_randint
 NULL
 
@@ -4545,6 +5147,8 @@ mx.varg.symbol.internal.random_randint <- function(args) .Call(ffi_symbol_operat
 #' @noMd
 #' @title Operator sample_multinomial
 #' @description Draws classes with the probabilities in each row of data (divided by their sum). The native shape of the output is that of data without its last dimension, followed by shape. With get_prob the second output holds log(data[class]), and its gradient with respect to data is 1 / data[class].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param data Probabilities, native shape (rows..., classes).
 #' @param shape Native shape of the draws from each row; empty for one draw. Integers, in R's order >= 0.
 #' @param get_prob Also return the logarithm of the probability of each draw, which has a gradient. TRUE or FALSE.
@@ -4553,6 +5157,8 @@ mx.varg.symbol.internal.random_randint <- function(args) .Call(ffi_symbol_operat
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @examples
+#' mx.nd.sample.multinomial(mx.nd.array(c(0.2, 0.8)), shape = 5)
 #' @name mx.symbol.sample_multinomial
 NULL
 
@@ -4571,11 +5177,15 @@ mx.varg.symbol.internal.sample_unique_zipfian <- function(args) .Call(ffi_symbol
 #' @noMd
 #' @title Operator shuffle
 #' @description The rows of data (along the first native axis) in random order; every order is equally likely.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Random and sampling
 #' @param data Array with at least one dimension.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.shuffle(mx.nd.array(1:5))
 #' @name mx.symbol.shuffle
 NULL
 
@@ -4594,14 +5204,18 @@ mx.varg.symbol.internal.square_sum <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Largest element over axes; NaN when there is one
 #' @description Largest element over axes; NaN when there is one. In backward all elements that are equal to it get the gradient.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.max(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.max
 NULL
 
@@ -4624,14 +5238,18 @@ mx.varg.symbol.max_axis <- function(args) .Call(ffi_symbol_operator, "max_axis",
 #' @noMd
 #' @title Mean over axes
 #' @description Mean over axes. The mean of integers is cut to an integer.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.mean(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.mean
 NULL
 
@@ -4648,14 +5266,18 @@ mx.varg.symbol.internal.sparse_mean <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Smallest element over axes; NaN when there is one
 #' @description Smallest element over axes; NaN when there is one. In backward all elements that are equal to it get the gradient.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.min(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.min_axis
 NULL
 
@@ -4672,14 +5294,18 @@ mx.varg.symbol.min_axis <- function(args) .Call(ffi_symbol_operator, "min_axis",
 #' @noMd
 #' @title Product over axes; NaN counts as 1
 #' @description Product over axes; NaN counts as 1.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.nanprod(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.nanprod
 NULL
 
@@ -4694,14 +5320,18 @@ mx.varg.symbol.nanprod <- function(args) .Call(ffi_symbol_operator, "nanprod", a
 #' @noMd
 #' @title Sum over axes; NaN counts as 0
 #' @description Sum over axes; NaN counts as 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.nansum(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.nansum
 NULL
 
@@ -4716,14 +5346,18 @@ mx.varg.symbol.nansum <- function(args) .Call(ffi_symbol_operator, "nansum", arg
 #' @noMd
 #' @title Product over axes
 #' @description Product over axes.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.prod(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.prod
 NULL
 
@@ -4738,14 +5372,18 @@ mx.varg.symbol.prod <- function(args) .Call(ffi_symbol_operator, "prod", args, N
 #' @noMd
 #' @title Sum over axes
 #' @description Sum over axes. Sums of integers wrap around.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param exclude Reduces over the axes that are not named instead. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.sum(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.sum
 NULL
 
@@ -4770,15 +5408,19 @@ mx.varg.symbol.internal.sparse_sum <- function(args) .Call(ffi_symbol_operator, 
 #' @noMd
 #' @title Norm over axes: sum(|data|) for ord = 1, sqrt(sum(data^2)) for ord = 2
 #' @description Norm over axes: sum(|data|) for ord = 1, sqrt(sum(data^2)) for ord = 2. The gradient of the second is 0 where the norm is 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
 #' @param ord Order of the norm: 1 for the sum of absolute values, 2 for Euclid's norm. Integer in [1, 2].
-#' @param axis Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
-#' @param out_dtype dtype of the result; None: that of data. "float16", "float32", "float64", "int32", "int64", "int8".
+#' @param axis Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
+#' @param out_dtype dtype of the result; NULL: that of data. "float16", "float32", "float64", "int32", "int64", "int8".
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.norm(mx.nd.array(c(3, 4)))
 #' @name mx.symbol.norm
 NULL
 
@@ -4795,13 +5437,17 @@ mx.varg.symbol.internal.sparse_norm <- function(args) .Call(ffi_symbol_operator,
 #' @noMd
 #' @title Operator moments
 #' @description Mean and variance over axes; the variance is the mean of (data - mean)^2.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axes Axes to reduce over; negative ones count from the end. None or an empty tuple: all. Integers, in R's order.
+#' @param axes Axes to reduce over; negative ones count from the end. NULL or an empty tuple: all. Integers, in R's order.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @examples
+#' mx.nd.moments(mx.nd.array(c(1, 2, 3)), axes = 0)
 #' @name mx.symbol.moments
 NULL
 
@@ -4816,13 +5462,17 @@ mx.varg.symbol.moments <- function(args) .Call(ffi_symbol_operator, "moments", a
 #' @noMd
 #' @title Operator argmax
 #' @description Place of the largest element along an axis, counted from 0, in the dtype of data. The first of equal elements wins, and the first NaN over everything.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axis to search; negative ones count from the end. None: all elements. Integer or NULL.
+#' @param axis Axis to search; negative ones count from the end. NULL: all elements. Integer or NULL.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.argmax(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.argmax
 NULL
 
@@ -4837,13 +5487,17 @@ mx.varg.symbol.argmax <- function(args) .Call(ffi_symbol_operator, "argmax", arg
 #' @noMd
 #' @title Operator argmin
 #' @description Place of the smallest element along an axis, counted from 0, in the dtype of data. The first of equal elements wins, and the first NaN over everything.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
-#' @param axis Axis to search; negative ones count from the end. None: all elements. Integer or NULL.
+#' @param axis Axis to search; negative ones count from the end. NULL: all elements. Integer or NULL.
 #' @param keepdims Whether reduced axes stay as dimensions of 1. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.argmin(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)
 #' @name mx.symbol.argmin
 NULL
 
@@ -4858,11 +5512,15 @@ mx.varg.symbol.argmin <- function(args) .Call(ffi_symbol_operator, "argmin", arg
 #' @noMd
 #' @title Place of the largest element along the last axis, counted from 0
 #' @description Place of the largest element along the last axis, counted from 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data (..., channels).
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.argmax.channel(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)))
 #' @name mx.symbol.argmax_channel
 NULL
 
@@ -4877,13 +5535,17 @@ mx.varg.symbol.argmax_channel <- function(args) .Call(ffi_symbol_operator, "argm
 #' @noMd
 #' @title Operator cumsum
 #' @description Cumulative sums along an axis: element i is the sum of the elements 0 .. i.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param a Any shape.
-#' @param axis Axis along which to add; negative ones count from the end. None: all elements in their order, as a vector. Integer or NULL.
-#' @param dtype dtype of the result; None: that of a. "float16", "float32", "float64", "int32", "int64", "int8".
+#' @param axis Axis along which to add; negative ones count from the end. NULL: all elements in their order, as a vector. Integer or NULL.
+#' @param dtype dtype of the result; NULL: that of a. "float16", "float32", "float64", "int32", "int64", "int8".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.cumsum(mx.nd.array(1:4))
 #' @name mx.symbol.cumsum
 NULL
 
@@ -4902,6 +5564,8 @@ mx.varg.symbol.internal.histogram <- function(args) .Call(ffi_symbol_operator, "
 #' @noMd
 #' @title 1 when every element is finite, 0 when there is an infinity or NaN
 #' @description 1 when every element is finite, 0 when there is an infinity or NaN.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data Any shape.
 #' @param init_output Whether the output is set; otherwise it only changes from 1 to 0. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -4922,6 +5586,8 @@ mx.varg.symbol.all_finite <- function(args) .Call(ffi_symbol_operator, "all_fini
 #' @noMd
 #' @title Operator multi_all_finite
 #' @description 1 when every element of every array is finite, 0 when there is an infinity or NaN.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data A list of inputs.
 #' @param num_arrays Number of arrays. Integer in [1, 2147483647].
 #' @param init_output Whether the output is set; otherwise it only changes from 1 to 0. TRUE or FALSE.
@@ -4943,6 +5609,8 @@ mx.varg.symbol.multi_all_finite <- function(args) .Call(ffi_symbol_operator, "mu
 #' @noMd
 #' @title Sum of squares of each array
 #' @description Sum of squares of each array.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Reduction
 #' @param data A list of inputs.
 #' @param num_arrays Number of arrays. Integer in [1, 2147483647]; required.
 #' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
@@ -4962,7 +5630,9 @@ mx.varg.symbol.multi_sum_sq <- function(args) .Call(ffi_symbol_operator, "multi_
 
 #' @noMd
 #' @title The elements of data, in their order, in another shape
-#' @description The elements of data, in their order, in another shape. Numbers in shape: positive, the length itself; 0, the length of the dimension of data at this place; -1 (once), what is left; -2, all remaining dimensions of data; -3, the product of the next two; -4, followed by two lengths (one may be -1), splits the next one. With (2,3,4): (6,4), (0,-1) -> (2,12), (-3,0) -> (6,4), (-4,1,2,-2) -> (1,2,3,4). reverse = True matches from the right: data (10,5,4) and (-1,0) give (50,4) instead of (40,5).
+#' @description The elements of data, in their order, in another shape. Numbers in shape: positive, the length itself; 0, the length of the dimension of data at this place; -1 (once), what is left; -2, all remaining dimensions of data; -3, the product of the next two; -4, followed by two lengths (one may be -1), splits the next one. With (2,3,4): (6,4), (0,-1) -> (2,12), (-3,0) -> (6,4), (-4,1,2,-2) -> (1,2,3,4). reverse = TRUE matches from the right: data (10,5,4) and (-1,0) give (50,4) instead of (40,5).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param shape New shape; 0 and negative numbers are codes, see the description. Integers, in R's order in [-4, 9.223372e+18].
 #' @param reverse Match the dimensions of data and the codes from the right. TRUE or FALSE.
@@ -4972,6 +5642,10 @@ mx.varg.symbol.multi_sum_sq <- function(args) .Call(ffi_symbol_operator, "multi_
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' x <- mx.nd.array(array(1:24, c(2, 3, 4)))
+#' dim(mx.nd.reshape(x, shape = c(6, -1)))
+#' dim(mx.nd.reshape(x, shape = c(-1, 0)))
 #' @name mx.symbol.Reshape
 NULL
 
@@ -4998,11 +5672,15 @@ mx.varg.symbol.reshape <- function(args) .Call(ffi_symbol_operator, "reshape", a
 #' @noMd
 #' @title Operator flatten
 #' @description All dimensions but the first become one: (d1, d2, ..., dk) -> (d1, d2 * ... * dk).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data (batch, ...).
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' dim(mx.nd.flatten(mx.nd.ones(c(2, 3, 4))))
 #' @name mx.symbol.Flatten
 NULL
 
@@ -5025,12 +5703,16 @@ mx.varg.symbol.flatten <- function(args) .Call(ffi_symbol_operator, "flatten", a
 #' @noMd
 #' @title Inserts a dimension of length 1: (d1, d2) with axis = 1 -> (d1, 1, d2)
 #' @description Inserts a dimension of length 1: (d1, d2) with axis = 1 -> (d1, 1, d2).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param axis Where the new dimension stands in the output, from 0; negative numbers count from the end. Integer; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' dim(mx.nd.expand.dims(mx.nd.ones(c(2, 3)), axis = 0))
 #' @name mx.symbol.expand_dims
 NULL
 
@@ -5045,8 +5727,10 @@ mx.varg.symbol.expand_dims <- function(args) .Call(ffi_symbol_operator, "expand_
 #' @noMd
 #' @title Drops dimensions of length 1
 #' @description Drops dimensions of length 1. When none is left the result has shape (1,).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
-#' @param axis Dimensions to drop; each must have length 1. None: all that have length 1. Integers, in R's order in [-12, 11].
+#' @param axis Dimensions to drop; each must have length 1. NULL: all that have length 1. Integers, in R's order in [-12, 11].
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -5065,12 +5749,14 @@ mx.varg.symbol.squeeze <- function(args) .Call(ffi_symbol_operator, "squeeze", a
 #' @noMd
 #' @title lhs in the shape of rhs
 #' @description lhs in the shape of rhs. With the ranges given, dimensions lhs_begin .. lhs_end - 1 of lhs are replaced by dimensions rhs_begin .. rhs_end - 1 of rhs. The values of rhs do not matter; its gradient is zero.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param lhs Array whose elements are kept.
 #' @param rhs Array whose shape is taken.
-#' @param lhs_begin First dimension of lhs that is replaced; None: the first of all. Integer or NULL.
-#' @param lhs_end End of the replaced dimensions, exclusive; None: all to the end. Integer or NULL.
-#' @param rhs_begin First dimension of rhs that is taken; None: the first of all. Integer or NULL.
-#' @param rhs_end End of the dimensions taken, exclusive; None: all to the end. Integer or NULL.
+#' @param lhs_begin First dimension of lhs that is replaced; NULL: the first of all. Integer or NULL.
+#' @param lhs_end End of the replaced dimensions, exclusive; NULL: all to the end. Integer or NULL.
+#' @param rhs_begin First dimension of rhs that is taken; NULL: the first of all. Integer or NULL.
+#' @param rhs_end End of the dimensions taken, exclusive; NULL: all to the end. Integer or NULL.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
@@ -5091,6 +5777,8 @@ mx.varg.symbol.reshape_like <- function(args) .Call(ffi_symbol_operator, "reshap
 #' @noMd
 #' @title The lengths of the dimensions of data, in native order, as int64
 #' @description The lengths of the dimensions of data, in native order, as int64.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape and dtype.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -5110,6 +5798,8 @@ mx.varg.symbol.shape_array <- function(args) .Call(ffi_symbol_operator, "shape_a
 #' @noMd
 #' @title The number of elements of data, as int64, in an array of shape (1,)
 #' @description The number of elements of data, as int64, in an array of shape (1,).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape and dtype.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -5129,6 +5819,8 @@ mx.varg.symbol.size_array <- function(args) .Call(ffi_symbol_operator, "size_arr
 #' @noMd
 #' @title Recurrent layers over whole sequences
 #' @description Recurrent layers over whole sequences. rnn_relu, rnn_tanh: h' = act(W x + b + R h + c). lstm: i, f, o = sigmoid, g = tanh of their own affine maps of x and h; the cell is f c + i g, the state o tanh(cell). gru: r, z = sigmoid; n = tanh(W x + b + r (R h + c)); h' = (1 - z) n + z h. The native shape of the output is (time, batch, directions * state_size). parameters holds, for each layer and direction, the input weights (gates * state_size, inputs), the state weights (gates * state_size, state_size) and the projection, if any; after them, in the same order, the two bias vectors. Gates are in the order i, f, g, o and r, z, n.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Native shape (time, batch, inputs).
 #' @param parameters Weights and biases of all layers in one vector.
 #' @param state Initial state, native shape (layers * directions, batch, state_size).
@@ -5149,6 +5841,10 @@ mx.varg.symbol.size_array <- function(args) .Call(ffi_symbol_operator, "size_arr
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @examples
+#' net <- mx.symbol.RNN(mx.symbol.Variable("data"), state_size = 5, num_layers = 1, mode = "lstm", name = "lstm")
+#' arguments(net)
+#' mx.symbol.infer.shape(net, data = c(4, 2, 7))$arg.shapes
 #' @name mx.symbol.RNN
 NULL
 
@@ -5167,6 +5863,8 @@ mx.varg.symbol.RNN <- function(args) .Call(ffi_symbol_operator, "RNN", args, NUL
 #' @noMd
 #' @title Operator ROIPooling
 #' @description Max pooling of regions of interest to a fixed size: (batch, channel, h, w) and n regions -> (n, channel, pooled_size[0], pooled_size[1]). The corners of a region are multiplied by spatial_scale and rounded, both belong to it; it is divided into cells of equal size, which may overlap by a pixel. A cell without pixels gives 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Spatial and detection
 #' @param data (batch, channel, height, width).
 #' @param rois (n, 5): image, x1, y1, x2, y2 of each region.
 #' @param pooled_size Height and width of the output. Integers, in R's order in [1, 65536]; required.
@@ -5190,6 +5888,8 @@ mx.varg.symbol.ROIPooling <- function(args) .Call(ffi_symbol_operator, "ROIPooli
 #' @noMd
 #' @title Operator SequenceLast
 #' @description The last element of every sequence: (time, batch, ...) -> (batch, ...), at step sequence_length[b] - 1 of sequence b, or at the last step of all.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Sequence
 #' @param data (time, batch, ...) or, with axis = 1, (batch, time, ...).
 #' @param sequence_length (batch,): the lengths.
 #' @param use_sequence_length Sequences have the lengths in sequence_length; otherwise all have the full length and the input is left out. TRUE or FALSE.
@@ -5198,6 +5898,8 @@ mx.varg.symbol.ROIPooling <- function(args) .Call(ffi_symbol_operator, "ROIPooli
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.SequenceLast(mx.nd.array(array(1:12, c(2, 2, 3))), mx.nd.array(c(1, 3)), use_sequence_length = TRUE)
 #' @name mx.symbol.SequenceLast
 NULL
 
@@ -5212,6 +5914,8 @@ mx.varg.symbol.SequenceLast <- function(args) .Call(ffi_symbol_operator, "Sequen
 #' @noMd
 #' @title Operator SequenceMask
 #' @description Writes a value to all steps from sequence_length[b] on; without lengths data passes unchanged.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Sequence
 #' @param data (time, batch, ...) or, with axis = 1, (batch, time, ...).
 #' @param sequence_length (batch,): the lengths.
 #' @param use_sequence_length Sequences have the lengths in sequence_length; otherwise all have the full length and the input is left out. TRUE or FALSE.
@@ -5221,6 +5925,8 @@ mx.varg.symbol.SequenceLast <- function(args) .Call(ffi_symbol_operator, "Sequen
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.SequenceMask(mx.nd.ones(c(2, 3)), mx.nd.array(c(1, 3)), use_sequence_length = TRUE)
 #' @name mx.symbol.SequenceMask
 NULL
 
@@ -5237,6 +5943,8 @@ mx.varg.symbol.SequenceMask <- function(args) .Call(ffi_symbol_operator, "Sequen
 #' @noMd
 #' @title Operator SequenceReverse
 #' @description Reverses the first sequence_length[b] steps of every sequence and leaves the rest; without lengths all steps.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Sequence
 #' @param data (time, batch, ...) or, with axis = 1, (batch, time, ...).
 #' @param sequence_length (batch,): the lengths.
 #' @param use_sequence_length Sequences have the lengths in sequence_length; otherwise all have the full length and the input is left out. TRUE or FALSE.
@@ -5259,14 +5967,18 @@ mx.varg.symbol.SequenceReverse <- function(args) .Call(ffi_symbol_operator, "Seq
 #' @noMd
 #' @title Operator crop
 #' @description The part data[begin[0]:end[0]:step[0], begin[1]:end[1]:step[1], ...] with the rules of Python: indices from 0, end exclusive, negative numbers count from the end, ends beyond the array are cut. Dimensions that are not named are taken whole.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
-#' @param begin First index per dimension; None: from the start. Negative numbers count from the end. Integers, in R's order; required.
-#' @param end End per dimension, exclusive; None: to the end. Integers, in R's order; required.
-#' @param step Step per dimension, negative to go backwards; empty or None: 1. Integers, in R's order.
+#' @param begin First index per dimension; NULL: from the start. Negative numbers count from the end. Integers, in R's order; required.
+#' @param end End per dimension, exclusive; NULL: to the end. Integers, in R's order; required.
+#' @param step Step per dimension, negative to go backwards; empty or NULL: 1. Integers, in R's order.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.crop(mx.nd.array(matrix(1:12, 3)), begin = c(0, 1), end = c(2, 3))
 #' @name mx.symbol.slice
 NULL
 
@@ -5291,14 +6003,18 @@ mx.varg.symbol.internal.sparse_slice <- function(args) .Call(ffi_symbol_operator
 #' @noMd
 #' @title The part begin .
 #' @description The part begin .. end - 1 of one dimension; the others are taken whole.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param axis Dimension that is cut; negative numbers count from the end. Integer; required.
 #' @param begin First index, from 0; negative numbers count from the end. Integer; required.
-#' @param end End, exclusive; None: to the end. Integer or NULL; required.
+#' @param end End, exclusive; NULL: to the end. Integer or NULL; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.slice.axis(mx.nd.array(matrix(1:12, 3, 4)), axis = 0, begin = 1, end = 3)
 #' @name mx.symbol.slice_axis
 NULL
 
@@ -5313,6 +6029,8 @@ mx.varg.symbol.slice_axis <- function(args) .Call(ffi_symbol_operator, "slice_ax
 #' @noMd
 #' @title Operator slice_like
 #' @description The first elements of data in every dimension (or those in axes), as many as shape_like has. The values of shape_like do not matter; its gradient is zero.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array that is cut.
 #' @param shape_like Array whose lengths are taken.
 #' @param axes Dimensions that are cut; empty: all, then both arrays must have the same number of dimensions. Integers, in R's order in [-12, 11].
@@ -5334,6 +6052,8 @@ mx.varg.symbol.slice_like <- function(args) .Call(ffi_symbol_operator, "slice_li
 #' @noMd
 #' @title Operator Crop
 #' @description Cuts a part out of images, of size h_w or of the height and width of the second array, at offset or in the middle.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data (batch, channel, height, width); the values of the second array do not matter.
 #' @param num_args 1: the size is h_w. 2: the size is that of the second array. Integer in [1, 2]; required.
 #' @param offset Row and column where the part begins. Integers, in R's order in [0, 9.223372e+18].
@@ -5365,16 +6085,20 @@ mx.varg.symbol.internal.crop_assign_scalar <- function(args) .Call(ffi_symbol_op
 #' @noMd
 #' @title Operator softmax
 #' @description Softmax along an axis: exp(data / temperature) divided by its sum over the axis. With use_length only the first `length` elements take part and the others become 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape with at least one dimension.
-#' @param length The shape of data without the axis; only with use_length = True.
+#' @param length The shape of data without the axis; only with use_length = TRUE.
 #' @param axis The axis that is normalized. Integer in [-12, 11].
-#' @param temperature Data is divided by it first (None: 1). Number or NULL.
-#' @param dtype Type of the output (None: that of data). "float16", "float32", "float64".
+#' @param temperature Data is divided by it first (NULL: 1). Number or NULL.
+#' @param dtype Type of the output (NULL: that of data). "float16", "float32", "float64".
 #' @param use_length Normalize the first `length` elements only; the others are 0. TRUE, FALSE or NULL.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.softmax(mx.nd.array(matrix(c(1, 2, 3, 0, 0, 1), 3, 2)))
 #' @name mx.symbol.softmax
 NULL
 
@@ -5391,11 +6115,13 @@ mx.varg.symbol.softmax <- function(args) .Call(ffi_symbol_operator, "softmax", a
 #' @noMd
 #' @title Operator softmin
 #' @description Softmin along an axis: exp(-data / temperature) divided by its sum over the axis.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape with at least one dimension.
 #' @param length Input.
 #' @param axis The axis that is normalized. Integer in [-12, 11].
-#' @param temperature Data is divided by it first (None: 1). Number or NULL.
-#' @param dtype Type of the output (None: that of data). "float16", "float32", "float64".
+#' @param temperature Data is divided by it first (NULL: 1). Number or NULL.
+#' @param dtype Type of the output (NULL: that of data). "float16", "float32", "float64".
 #' @param use_length Normalize the first `length` elements only; the others are 0. TRUE, FALSE or NULL.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -5417,16 +6143,20 @@ mx.varg.symbol.softmin <- function(args) .Call(ffi_symbol_operator, "softmin", a
 #' @noMd
 #' @title Operator log_softmax
 #' @description Logarithm of softmax along an axis: z - log(sum of exp(z) over the axis), z = data / temperature.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data Any shape with at least one dimension.
 #' @param length Input.
 #' @param axis The axis that is normalized. Integer in [-12, 11].
-#' @param temperature Data is divided by it first (None: 1). Number or NULL.
-#' @param dtype Type of the output (None: that of data). "float16", "float32", "float64".
+#' @param temperature Data is divided by it first (NULL: 1). Number or NULL.
+#' @param dtype Type of the output (NULL: that of data). "float16", "float32", "float64".
 #' @param use_length Normalize the first `length` elements only; the others are 0. TRUE, FALSE or NULL.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.log.softmax(mx.nd.array(matrix(c(1, 2, 3, 0, 0, 1), 3, 2)))
 #' @name mx.symbol.log_softmax
 NULL
 
@@ -5443,6 +6173,8 @@ mx.varg.symbol.log_softmax <- function(args) .Call(ffi_symbol_operator, "log_sof
 #' @noMd
 #' @title Operator SoftmaxActivation
 #' @description Softmax over all elements of a sample, or over the channels at each place. Kept for saved models: softmax does the same along any axis.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (..., classes), or (batch, channels, ...) with mode = channel.
 #' @param mode Normalize over the last axis (instance), or over axis 1 at each place (channel). "instance", "channel".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5463,13 +6195,17 @@ mx.varg.symbol.SoftmaxActivation <- function(args) .Call(ffi_symbol_operator, "S
 #' @noMd
 #' @title Sorts along a dimension
 #' @description Sorts along a dimension. Equal elements keep their order; NaN counts as the largest number.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data Array of any shape.
-#' @param axis Dimension along which; negative numbers count from the end. None: data is seen as a vector. Integer or NULL.
-#' @param is_ascend Smallest first; False: largest first. TRUE or FALSE.
+#' @param axis Dimension along which; negative numbers count from the end. NULL: data is seen as a vector. Integer or NULL.
+#' @param is_ascend Smallest first; FALSE: largest first. TRUE or FALSE.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @examples
+#' mx.nd.sort(mx.nd.array(c(3, 1, 2)))
 #' @name mx.symbol.sort
 NULL
 
@@ -5484,14 +6220,18 @@ mx.varg.symbol.sort <- function(args) .Call(ffi_symbol_operator, "sort", args, N
 #' @noMd
 #' @title The indices that sort data along a dimension, from 0
 #' @description The indices that sort data along a dimension, from 0. Equal elements keep their order; NaN counts as the largest number.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data Array of any shape.
-#' @param axis Dimension along which; negative numbers count from the end. None: data is seen as a vector. Integer or NULL.
-#' @param is_ascend Smallest first; False: largest first. TRUE or FALSE.
+#' @param axis Dimension along which; negative numbers count from the end. NULL: data is seen as a vector. Integer or NULL.
+#' @param is_ascend Smallest first; FALSE: largest first. TRUE or FALSE.
 #' @param dtype Element type of the output. "float16", "float32", "float64", "int32", "int64", "uint8".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.argsort(mx.nd.array(c(3, 1, 2)))
 #' @name mx.symbol.argsort
 NULL
 
@@ -5506,8 +6246,10 @@ mx.varg.symbol.argsort <- function(args) .Call(ffi_symbol_operator, "argsort", a
 #' @noMd
 #' @title Operator topk
 #' @description The k largest (or smallest) elements along a dimension, in order: their values, their indices from 0, both, or a mask. Of equal elements the first comes first; NaN counts as the largest number.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Indexing and sorting
 #' @param data Array of any shape.
-#' @param axis Dimension along which; negative numbers count from the end. None: data is seen as a vector. Integer or NULL.
+#' @param axis Dimension along which; negative numbers count from the end. NULL: data is seen as a vector. Integer or NULL.
 #' @param k How many elements; less than 1: all, in order. Integer.
 #' @param ret_typ What to return: the values, where they are, both, or an array like data with 1 at their places and 0 elsewhere. "both", "indices", "mask", "value".
 #' @param is_ascend The smallest elements instead of the largest. TRUE or FALSE.
@@ -5516,6 +6258,8 @@ mx.varg.symbol.argsort <- function(args) .Call(ffi_symbol_operator, "argsort", a
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @examples
+#' mx.nd.topk(mx.nd.array(c(3, 1, 4, 1, 5)), k = 2, ret_typ = "value")
 #' @name mx.symbol.topk
 NULL
 
@@ -5532,6 +6276,8 @@ mx.varg.symbol.topk <- function(args) .Call(ffi_symbol_operator, "topk", args, N
 #' @noMd
 #' @title Returns data
 #' @description Returns data. In backward it adds the gradient of penalty * KL(sparseness_target || mean), the Kullback-Leibler divergence of the moving average of each unit's mean activation from the target: activations in (0, 1), as of a sigmoid, become sparse. The gradient is penalty * (-target / mean + (1 - target) / (1 - mean)).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, ...) with values in (0, 1).
 #' @param moving_avg Moving average of the mean of each unit.
 #' @param sparseness_target The mean activation that is aimed at. Number in [0, 1].
@@ -5557,6 +6303,8 @@ mx.varg.symbol.IdentityAttachKLSparseReg <- function(args) .Call(ffi_symbol_oper
 #' @noMd
 #' @title Operator BilinearSampler
 #' @description Reads images at the points of a grid, with bilinear interpolation: (batch, channel, h, w) and (batch, 2, H, W) -> (batch, channel, H, W). Coordinates run from -1 (centre of the first pixel) to 1 (of the last), x in channel 0 of the grid and y in channel 1. Pixels outside count as 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Spatial and detection
 #' @param data (batch, channel, height, width).
 #' @param grid (batch, 2, out_height, out_width).
 #' @param cudnn_off Accepted and not used. TRUE, FALSE or NULL.
@@ -5579,6 +6327,8 @@ mx.varg.symbol.BilinearSampler <- function(args) .Call(ffi_symbol_operator, "Bil
 #' @noMd
 #' @title Makes grids for BilinearSampler
 #' @description Makes grids for BilinearSampler. affine: x' = a x + b y + c, y' = d x + e y + f for every pixel (x, y) of the target, data = (a, b, c, d, e, f) per image. warp: data has the distance in pixels, x in channel 0 and y in channel 1, from which each pixel of the output is to be read.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Spatial and detection
 #' @param data affine: (batch, 6). warp: (batch, 2, height, width).
 #' @param transform_type affine: data are the six numbers of an affine map per image. warp: data are distances in pixels. "affine", "warp"; required.
 #' @param target_shape Height and width of the grid, for affine. Integers, in R's order in [0, 9.223372e+18].
@@ -5601,6 +6351,8 @@ mx.varg.symbol.GridGenerator <- function(args) .Call(ffi_symbol_operator, "GridG
 #' @noMd
 #' @title Operator SpatialTransformer
 #' @description Applies an affine map to images: GridGenerator with loc, then BilinearSampler.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Spatial and detection
 #' @param data (batch, channel, height, width).
 #' @param loc (batch, 6): the affine map of each image.
 #' @param target_shape Height and width of the output; 0: those of data. Integers, in R's order in [0, 9.223372e+18].
@@ -5628,12 +6380,16 @@ mx.varg.symbol.SpatialTransformer <- function(args) .Call(ffi_symbol_operator, "
 #' @noMd
 #' @title Operator tile
 #' @description Copies of data side by side: dimension i of the output has reps[i] times the length. (2,3) with reps = (2,2) -> (4,6).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param reps Number of copies per dimension; the shorter of reps and the shape of data is filled up with ones on the left. Integers, in R's order in [0, 9.223372e+18]; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.tile(mx.nd.array(1:2), reps = 3)
 #' @name mx.symbol.tile
 NULL
 
@@ -5648,13 +6404,17 @@ mx.varg.symbol.tile <- function(args) .Call(ffi_symbol_operator, "tile", args, N
 #' @noMd
 #' @title Repeats each element: [1, 2] with repeats = 2 -> [1, 1, 2, 2]
 #' @description Repeats each element: [1, 2] with repeats = 2 -> [1, 1, 2, 2].
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param repeats How often each element is repeated. Integer in [0, 9.223372e+18]; required.
-#' @param axis Dimension along which; negative numbers count from the end. None: data is seen as a vector. Integer or NULL.
+#' @param axis Dimension along which; negative numbers count from the end. NULL: data is seen as a vector. Integer or NULL.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.repeat(mx.nd.array(1:2), repeats = 2)
 #' @name mx.symbol.repeat
 NULL
 
@@ -5669,12 +6429,16 @@ mx.varg.symbol.repeat <- function(args) .Call(ffi_symbol_operator, "repeat", arg
 #' @noMd
 #' @title Reverses the order of the elements along dimensions
 #' @description Reverses the order of the elements along dimensions.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param axis Dimensions whose order is reversed; negative numbers count from the end. Integers, in R's order in [-12, 11]; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.reverse(mx.nd.array(1:3), axis = 0)
 #' @name mx.symbol.reverse
 NULL
 
@@ -5697,12 +6461,17 @@ mx.varg.symbol.flip <- function(args) .Call(ffi_symbol_operator, "flip", args, N
 #' @noMd
 #' @title Operator transpose
 #' @description Permutes the dimensions: output[i_axes[0], i_axes[1], ...] = data[i_0, i_1, ...]. A matrix without axes is transposed as usual.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param axes Dimension i of the output is dimension axes[i] of data. Empty: the order is reversed. Integers, in R's order in [-12, 11].
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.transpose(mx.nd.array(matrix(1:6, 2)))
+#' dim(mx.nd.transpose(mx.nd.ones(c(2, 3, 4)), axes = c(2, 0, 1)))
 #' @name mx.symbol.transpose
 NULL
 
@@ -5717,6 +6486,8 @@ mx.varg.symbol.transpose <- function(args) .Call(ffi_symbol_operator, "transpose
 #' @noMd
 #' @title Exchanges two dimensions
 #' @description Exchanges two dimensions.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data Array of any shape.
 #' @param dim1 One dimension; negative numbers count from the end. Integer.
 #' @param dim2 The other one. Integer.
@@ -5724,6 +6495,8 @@ mx.varg.symbol.transpose <- function(args) .Call(ffi_symbol_operator, "transpose
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' dim(mx.nd.swapaxes(mx.nd.ones(c(2, 3, 4)), dim1 = 0, dim2 = 1))
 #' @name mx.symbol.SwapAxis
 NULL
 
@@ -5746,6 +6519,8 @@ mx.varg.symbol.swapaxes <- function(args) .Call(ffi_symbol_operator, "swapaxes",
 #' @noMd
 #' @title Operator depth_to_space
 #' @description Moves channels into space, b = block_size: (n, b * b * c, h, w) -> (n, c, h * b, w * b) with output[n, c, y * b + i, x * b + j] = data[n, (i * b + j) * c_total + c, y, x], where c_total is the number of channels of the output.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data (batch, channel, height, width).
 #' @param block_size Side length of the blocks. Integer in [1, 1048576]; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5766,6 +6541,8 @@ mx.varg.symbol.depth_to_space <- function(args) .Call(ffi_symbol_operator, "dept
 #' @noMd
 #' @title Operator space_to_depth
 #' @description The inverse of depth_to_space: blocks of b x b neighbours become channels, (n, c, h, w) -> (n, b * b * c, h / b, w / b).
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Shape manipulation
 #' @param data (batch, channel, height, width).
 #' @param block_size Side length of the blocks. Integer in [1, 1048576]; required.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5786,6 +6563,8 @@ mx.varg.symbol.space_to_depth <- function(args) .Call(ffi_symbol_operator, "spac
 #' @noMd
 #' @title Makes images `scale` times as high and wide
 #' @description Makes images `scale` times as high and wide. nearest repeats every place; several inputs of different sizes all grow to the size of the first one's output and are joined along the channels or added. bilinear is a deconvolution with one filter a channel, kernel 2 * scale - scale \% 2, stride scale and pad floor(scale / 2): with the weights of mx.init.bilinear, or trained ones.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
 #' @param data (batch, channels, height, width), one or more; with bilinear: data of that shape and weight of shape (num_filter, 1, kernel, kernel).
 #' @param scale Factor by which height and width grow. Integer in [1, 1000]; required.
 #' @param num_filter Number of channels; needed for bilinear only. Integer in [0, 2147483647].
@@ -5797,6 +6576,8 @@ mx.varg.symbol.space_to_depth <- function(args) .Call(ffi_symbol_operator, "spac
 #' @param name Name of the node; NULL makes one up.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.UpSampling(list(mx.nd.array(array(1:4, c(2, 2, 1, 1)))), scale = 2, sample_type = "nearest", num_args = 1)
 #' @name mx.symbol.UpSampling
 NULL
 

@@ -282,6 +282,7 @@ const mx_op mx_ops_ctc[] = {
      .out_names = MX_STRINGS("output0", "gradient"),
      .count_in = ctc_count_in,
      .count_visible = ctc_count_visible,
+     .in_names = MX_STRINGS("data", "label", "data_lengths", "label_lengths"), /* all that there may be */
      .in_name = ctc_in_name,
      .infer_shape = ctc_shape,
      .infer_dtype = ctc_dtype,
