@@ -98,7 +98,8 @@ mx.nd.load <- function(filename, ctx = NULL) .Call(ffi_nd_load, path.expand(file
 
 #' Arrays as R objects
 #'
-#' @param x An `MXNDArray`.
+#' @param x,a An `MXNDArray`.
+#' @param perm As in [aperm()].
 #' @param ... Passed on to the method for R arrays.
 #' @param value For `dim<-`: new dimensions of as many elements. For `[<-`: numbers, repeated as needed, or an `MXNDArray`.
 #' @param i,j Indices as for R arrays; further dimensions follow in `...`.
@@ -303,6 +304,25 @@ nd.dots.given <- function(call) {
   x[i, ...] <- value
   x
 }
+
+#' @rdname as.array.MXNDArray
+#' @export
+aperm.MXNDArray <- function(a, perm = NULL, ...) {
+  n <- length(dim(a))
+  if (is.null(perm)) perm <- n:1
+  if (!is.numeric(perm) || !identical(sort(as.integer(perm)), seq_len(n)))
+    mx.stop("value", "`perm` must be a permutation of 1 to ", n, ".", argument = "perm")
+  mx.nd.transpose(a, axes = n - perm)
+}
+
+#' @export
+is.na.MXNDArray <- function(x) is.na(as.array.MXNDArray(x))
+
+#' @export
+anyNA.MXNDArray <- function(x, recursive = FALSE) anyNA(as.array.MXNDArray(x))
+
+#' @export
+xtfrm.MXNDArray <- function(x) as.double.MXNDArray(x)
 
 #' @importFrom utils head tail
 #' @export

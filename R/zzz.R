@@ -26,4 +26,4 @@
   .Call(ffi_initialize, ns, new("Rcpp_MXSymbol"), new("Rcpp_MXExecutor"))
 }
 
-.onUnload <- function(libpath) library.dynam.unload("mxnet", libpath)
+# There is no .onUnload: arrays that outlive the namespace still need the library's finalizers, and its threads run there.

@@ -140,6 +140,21 @@ test_that("assignment makes a changed copy", {
   expect_error(z[1] <- NA, class = "mxnet_value_error")
 })
 
+test_that("more of R works on arrays", {
+  a <- array(as.numeric(1:24), c(2, 3, 4))
+  x <- nd(a)
+  for (p in list(NULL, c(1, 3, 2), c(2, 3, 1), c(3, 1, 2))) expect_equal(as.array(aperm(x, p)), aperm(a, p))
+  expect_error(aperm(x, c(1, 1, 2)), class = "mxnet_value_error")
+  v <- c(3, NA, 1)
+  expect_identical(is.na(nd(v)), is.na(v))
+  expect_true(anyNA(nd(v)))
+  expect_equal(as.array(sort(nd(c(3, 1, 2)))), 1:3)
+  expect_equal(order(nd(c(3, 1, 2))), order(c(3, 1, 2)))
+  expect_equal(as.array(rev(nd(1:3))), 3:1)
+  expect_equal(sd(nd(1:5)), sd(1:5))
+  expect_equal(apply(x, 1, sum), apply(a, 1, sum))
+})
+
 test_that("t and all.equal", {
   x <- nd(matrix(1:6, 2))
   expect_equal(as.array(t(x)), t(matrix(as.numeric(1:6), 2)))
