@@ -134,13 +134,17 @@ format.Rcpp_MXExecutor <- function(x, ...) {
 #' @export
 print.Rcpp_MXExecutor <- function(x, ...) {
   cat(format.Rcpp_MXExecutor(x), "\n", sep = "")
-  shape <- function(v) paste(dim(v), collapse = " x ")
-  for (part in c("arg", "aux")) {
-    list <- .Call(ffi_exec_arrays, x, if (part == "arg") 0L else 2L)
-    for (n in names(list)) cat("  ", part, " ", n, ": ", shape(list[[n]]), "\n", sep = "")
+  for (part in 0:3) {
+    list <- .Call(ffi_exec_arrays, x, part)
+    what <- c("argument", "gradient", "auxiliary state", "output")[part + 1L]
+    list <- list[!vapply(list, is.null, NA)]
+    if (length(list) == 0L) next
+    shown <- utils::head(list, 8L)
+    shapes <- paste0(names(shown), " (", vapply(shown, function(v) paste(dim(v), collapse = " x "), ""), ")")
+    if (length(list) > length(shown)) shapes <- c(shapes, "...")
+    text <- paste0(length(list), " ", what, if (length(list) > 1L) "s", ": ", paste(shapes, collapse = ", "))
+    writeLines(strwrap(text, indent = 2L, exdent = 4L))
   }
-  list <- .Call(ffi_exec_arrays, x, 3L)
-  for (n in names(list)) cat("  output ", n, ": ", shape(list[[n]]), "\n", sep = "")
   invisible(x)
 }
 

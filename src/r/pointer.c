@@ -5,6 +5,7 @@
  * plain bytes. A pointer with a NULL address therefore still has its object: the first use decodes it. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "r/ffi.h"
 #include "r/glue.h"
@@ -247,11 +248,22 @@ void mxr_collect_garbage(void) {
   lowest = used_bytes();
 }
 
+/* What arrays may grow by before a collection: half of what there is, a sixteenth of the machine's memory (between 256 MB
+ * and 1 GB) at least. A collection costs some 20 ms, as much as writing 200 MB. */
+static int64_t growth_allowed(void) {
+  static int64_t step;
+  if (!step) {
+    const int64_t least = (int64_t)256 << 20, most = (int64_t)1 << 30;
+    step = (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGE_SIZE) / 16;
+    step = step < least ? least : step > most ? most : step;
+  }
+  return lowest / 2 > step ? lowest / 2 : step;
+}
+
 void mxr_collect_if_needed(void) {
-  enum { STEP = 256 << 20 };
   int64_t used = used_bytes();
   if (used < lowest) lowest = used;
-  if (used - lowest <= (lowest / 2 > STEP ? lowest / 2 : STEP)) return;
+  if (used - lowest <= growth_allowed()) return;
   R_gc();
   lowest = used_bytes();
 }

@@ -203,10 +203,10 @@ test_that("the collector learns of native memory", {
   before <- used()
   most <- 0
   for (i in 1:60) {
-    x <- mx.nd.zeros(c(1024, 1024, 8)) # 32 MB each, 2 GB in all
+    x <- mx.nd.zeros(c(1024, 1024, 16)) # 64 MB each, 4 GB in all
     most <- max(most, used() - before)
   }
-  expect_lt(most, 1.2e9)
+  expect_lt(most, 1.5e9)
   rm(x)
   gc()
   expect_lte(used(), before)
