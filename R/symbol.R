@@ -116,19 +116,8 @@ mx.symbol.save <- function(symbol, filename) {
   write.text(.Call(ffi_symbol_json, symbol), path.expand(filename))
 }
 
-# Writes beside the file and renames, so that a reader never sees half of it.
-write.text <- function(text, path) {
-  part <- tempfile(paste0(".", basename(path)), tmpdir = dirname(path))
-  connection <- tryCatch(suppressWarnings(file(part, "wb")), error = function(e) {
-    mx.stop("io", "\"", path, "\" cannot be written.", argument = "filename", call = sys.call(-6))
-  })
-  tryCatch(writeLines(text, connection, sep = "", useBytes = TRUE), finally = close(connection))
-  if (!file.rename(part, path)) {
-    unlink(part)
-    mx.stop("io", "\"", path, "\" cannot be written.", argument = "filename", call = sys.call(-1))
-  }
-  invisible(NULL)
-}
+# A reader never sees half of the file, nor does a crash leave one.
+write.text <- function(text, path) invisible(.Call(ffi_text_save, text, path))
 
 #' @rdname mx.symbol
 #' @export

@@ -96,6 +96,7 @@ static const R_CallMethodDef entries[] = {
     ENTRY(ffi_symbol_outputs, 1),
     ENTRY(ffi_symbol_set_attributes, 2),
     ENTRY(ffi_symbol_variable, 1),
+    ENTRY(ffi_text_save, 2),
     ENTRY(ffi_threads, 1),
     {NULL, NULL, 0},
 };

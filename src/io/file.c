@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,37 +124,5 @@ mx_status mx_file_save_text(const char *path, const char *text, mx_error *err) {
   mx_status status = mx_file_write(w, text, strlen(text), err);
   if (status == MX_OK) return mx_file_commit(w, err);
   mx_file_abandon(w);
-  return status;
-}
-
-static mx_status read_all(FILE *file, const char *path, char **bytes, size_t *size, mx_error *err) {
-  size_t capacity = 1 << 16, n = 0;
-  char *block = mx_malloc(capacity);
-  if (!block) return mx_fail_memory(err, capacity);
-  while ((n += fread(block + n, 1, capacity - n - 1, file)) == capacity - 1) {
-    char *bigger = capacity > SIZE_MAX / 2 ? NULL : mx_realloc(block, 2 * capacity);
-    if (!bigger) {
-      mx_free(block);
-      return mx_fail_memory(err, capacity);
-    }
-    block = bigger;
-    capacity *= 2;
-  }
-  if (ferror(file)) {
-    mx_status status = io_error("read", path, err);
-    mx_free(block);
-    return status;
-  }
-  block[n] = 0;
-  *bytes = block;
-  *size = n;
-  return MX_OK;
-}
-
-mx_status mx_file_load(const char *path, char **bytes, size_t *size, mx_error *err) {
-  FILE *file = fopen(path, "rb");
-  if (!file) return io_error("open", path, err);
-  mx_status status = read_all(file, path, bytes, size, err);
-  fclose(file);
   return status;
 }

@@ -18,7 +18,5 @@ void mx_file_abandon(mx_file_writer *w); /* removes the temporary file; NULL is 
 
 /* A whole text at once. */
 MX_NODISCARD mx_status mx_file_save_text(const char *path, const char *text, mx_error *err);
-/* The whole content, mx_malloc'ed, with a NUL behind it. */
-MX_NODISCARD mx_status mx_file_load(const char *path, char **bytes, size_t *size, mx_error *err);
 
 #endif

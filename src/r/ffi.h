@@ -79,6 +79,7 @@ SEXP ffi_symbol_infer_shape(SEXP x, SEXP given, SEXP partial);
 SEXP ffi_symbol_json(SEXP x);
 SEXP ffi_symbol_describe(SEXP x);
 SEXP ffi_symbol_from_json(SEXP json);
+SEXP ffi_text_save(SEXP text, SEXP path);
 SEXP ffi_symbol_nodes(SEXP x);
 
 #endif

@@ -6,6 +6,7 @@
 #include "r/glue.h"
 
 #include "core/memory.h"
+#include "io/file.h"
 
 /* A pointer for the result first, then the core call that fills it. */
 #define RETURN_SYMBOL(call)                     \
@@ -316,6 +317,14 @@ static SEXP text_of(SEXP x, mx_status (*make)(const mx_symbol *s, char **out, mx
 
 SEXP ffi_symbol_json(SEXP x) { return text_of(x, mx_symbol_to_json); }
 SEXP ffi_symbol_describe(SEXP x) { return text_of(x, mx_symbol_describe); }
+
+/* Any text to a file, which appears whole or not at all. */
+SEXP ffi_text_save(SEXP text, SEXP path) {
+  const char *content = mxr_string(text, "text"), *file = mxr_string(path, "filename");
+  mx_error err;
+  MXR_CHECK(mx_file_save_text(file, content, &err), err);
+  return R_NilValue;
+}
 
 SEXP ffi_symbol_from_json(SEXP json) {
   const char *text = mxr_string(json, "json.str");
