@@ -1496,6 +1496,194 @@ mx.nd.fill.element.0index <- function(lhs = NULL, mhs = NULL, rhs = NULL, out = 
   .Call(ffi_nd_operator, "fill_element_0index", list(lhs, mhs, rhs), out)
 }
 
+#' @rdname mx.symbol.linalg_potrf
+#' @export
+mx.nd.linalg.potrf <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_potrf", list(A), out)
+}
+
+mx.nd.internal.linalg.potrf <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_potrf", list(A), out)
+}
+
+#' @rdname mx.symbol.linalg_potri
+#' @export
+mx.nd.linalg.potri <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_potri", list(A), out)
+}
+
+mx.nd.internal.linalg.potri <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_potri", list(A), out)
+}
+
+#' @rdname mx.symbol.linalg_inverse
+#' @export
+mx.nd.linalg.inverse <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_inverse", list(A), out)
+}
+
+mx.nd.internal.linalg.inverse <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_inverse", list(A), out)
+}
+
+#' @rdname mx.symbol.linalg_det
+#' @export
+mx.nd.linalg.det <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_det", list(A), out)
+}
+
+mx.nd.internal.linalg.det <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_det", list(A), out)
+}
+
+#' @rdname mx.symbol.linalg_slogdet
+#' @export
+mx.nd.linalg.slogdet <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_slogdet", list(A), out)
+}
+
+mx.nd.internal.linalg.slogdet <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_slogdet", list(A), out)
+}
+
+#' @rdname mx.symbol.linalg_gelqf
+#' @export
+mx.nd.linalg.gelqf <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_gelqf", list(A), out)
+}
+
+mx.nd.internal.linalg.gelqf <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_gelqf", list(A), out)
+}
+
+mx.nd.internal.linalg.syevd <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_syevd", list(A), out)
+}
+
+#' @rdname mx.symbol.linalg_gemm
+#' @export
+mx.nd.linalg.gemm <- function(
+  A = NULL, B = NULL, C = NULL, transpose_a = FALSE, transpose_b = FALSE, alpha = 1, beta = 1, axis = -2,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "linalg_gemm", list(A, B, C, transpose_a, transpose_b, alpha, beta, axis), out)
+}
+
+mx.nd.internal.linalg.gemm <- function(
+  A = NULL, B = NULL, C = NULL, transpose_a = FALSE, transpose_b = FALSE, alpha = 1, beta = 1, axis = -2,
+  out = NULL
+) {
+  .Call(ffi_nd_operator, "_linalg_gemm", list(A, B, C, transpose_a, transpose_b, alpha, beta, axis), out)
+}
+
+#' @rdname mx.symbol.linalg_gemm2
+#' @export
+mx.nd.linalg.gemm2 <- function(
+  A = NULL, B = NULL, transpose_a = FALSE, transpose_b = FALSE, alpha = 1, axis = -2, out = NULL
+) {
+  .Call(ffi_nd_operator, "linalg_gemm2", list(A, B, transpose_a, transpose_b, alpha, axis), out)
+}
+
+mx.nd.internal.linalg.gemm2 <- function(
+  A = NULL, B = NULL, transpose_a = FALSE, transpose_b = FALSE, alpha = 1, axis = -2, out = NULL
+) {
+  .Call(ffi_nd_operator, "_linalg_gemm2", list(A, B, transpose_a, transpose_b, alpha, axis), out)
+}
+
+#' @rdname mx.symbol.linalg_syrk
+#' @export
+mx.nd.linalg.syrk <- function(A = NULL, transpose = FALSE, alpha = 1, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_syrk", list(A, transpose, alpha), out)
+}
+
+mx.nd.internal.linalg.syrk <- function(A = NULL, transpose = FALSE, alpha = 1, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_syrk", list(A, transpose, alpha), out)
+}
+
+#' @rdname mx.symbol.linalg_trmm
+#' @export
+mx.nd.linalg.trmm <- function(
+  A = NULL, B = NULL, transpose = FALSE, rightside = FALSE, lower = TRUE, alpha = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "linalg_trmm", list(A, B, transpose, rightside, lower, alpha), out)
+}
+
+mx.nd.internal.linalg.trmm <- function(
+  A = NULL, B = NULL, transpose = FALSE, rightside = FALSE, lower = TRUE, alpha = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_linalg_trmm", list(A, B, transpose, rightside, lower, alpha), out)
+}
+
+#' @rdname mx.symbol.linalg_trsm
+#' @export
+mx.nd.linalg.trsm <- function(
+  A = NULL, B = NULL, transpose = FALSE, rightside = FALSE, lower = TRUE, alpha = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "linalg_trsm", list(A, B, transpose, rightside, lower, alpha), out)
+}
+
+mx.nd.internal.linalg.trsm <- function(
+  A = NULL, B = NULL, transpose = FALSE, rightside = FALSE, lower = TRUE, alpha = 1, out = NULL
+) {
+  .Call(ffi_nd_operator, "_linalg_trsm", list(A, B, transpose, rightside, lower, alpha), out)
+}
+
+#' @rdname mx.symbol.linalg_extractdiag
+#' @export
+mx.nd.linalg.extractdiag <- function(A = NULL, offset = 0, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_extractdiag", list(A, offset), out)
+}
+
+mx.nd.internal.linalg.extractdiag <- function(A = NULL, offset = 0, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_extractdiag", list(A, offset), out)
+}
+
+#' @rdname mx.symbol.linalg_makediag
+#' @export
+mx.nd.linalg.makediag <- function(A = NULL, offset = 0, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_makediag", list(A, offset), out)
+}
+
+mx.nd.internal.linalg.makediag <- function(A = NULL, offset = 0, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_makediag", list(A, offset), out)
+}
+
+#' @rdname mx.symbol.linalg_extracttrian
+#' @export
+mx.nd.linalg.extracttrian <- function(A = NULL, offset = 0, lower = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_extracttrian", list(A, offset, lower), out)
+}
+
+mx.nd.internal.linalg.extracttrian <- function(A = NULL, offset = 0, lower = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_extracttrian", list(A, offset, lower), out)
+}
+
+#' @rdname mx.symbol.linalg_maketrian
+#' @export
+mx.nd.linalg.maketrian <- function(A = NULL, offset = 0, lower = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_maketrian", list(A, offset, lower), out)
+}
+
+mx.nd.internal.linalg.maketrian <- function(A = NULL, offset = 0, lower = TRUE, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_maketrian", list(A, offset, lower), out)
+}
+
+#' @rdname mx.symbol.linalg_sumlogdiag
+#' @export
+mx.nd.linalg.sumlogdiag <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "linalg_sumlogdiag", list(A), out)
+}
+
+mx.nd.internal.linalg.sumlogdiag <- function(A = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_linalg_sumlogdiag", list(A), out)
+}
+
+#' @rdname mx.symbol.khatri_rao
+#' @export
+mx.nd.khatri.rao <- function(data = NULL, num_args = 1, out = NULL) {
+  .Call(ffi_nd_operator, "khatri_rao", list(data, num_args), out)
+}
+
 #' @rdname mx.symbol.LinearRegressionOutput
 #' @export
 mx.nd.LinearRegressionOutput <- function(data = NULL, label = NULL, grad_scale = 1, out = NULL) {

@@ -3165,6 +3165,436 @@ mx.symbol.fill_element_0index <- function(lhs, mhs, rhs, ..., name = NULL) {
 mx.varg.symbol.fill_element_0index <- function(args) .Call(ffi_symbol_operator, "fill_element_0index", args, NULL)
 
 #' @noMd
+#' @title Cholesky factors: the lower triangular L with L transpose(L) = A
+#' @description Cholesky factors: the lower triangular L with L transpose(L) = A. A matrix that is not positive definite is an error.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Symmetric positive definite matrices, native shape (..., n, n); the lower triangle is read.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_potrf
+NULL
+
+#' @rdname mx.symbol.linalg_potrf
+#' @export
+mx.symbol.linalg_potrf <- function(A, ..., name = NULL) {
+  symbol.operator("linalg_potrf", environment(), ...)
+}
+
+mx.varg.symbol.linalg_potrf <- function(args) .Call(ffi_symbol_operator, "linalg_potrf", args, NULL)
+
+mx.varg.symbol.internal.linalg_potrf <- function(args) .Call(ffi_symbol_operator, "_linalg_potrf", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_potri
+#' @description The inverse of A transpose(A) for lower triangular matrices A, such as linalg_potrf gives.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Lower triangular matrices, native shape (..., n, n).
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_potri
+NULL
+
+#' @rdname mx.symbol.linalg_potri
+#' @export
+mx.symbol.linalg_potri <- function(A, ..., name = NULL) {
+  symbol.operator("linalg_potri", environment(), ...)
+}
+
+mx.varg.symbol.linalg_potri <- function(args) .Call(ffi_symbol_operator, "linalg_potri", args, NULL)
+
+mx.varg.symbol.internal.linalg_potri <- function(args) .Call(ffi_symbol_operator, "_linalg_potri", args, NULL)
+
+#' @noMd
+#' @title Inverse matrices
+#' @description Inverse matrices. A singular matrix is an error.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Square matrices, native shape (..., n, n).
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_inverse
+NULL
+
+#' @rdname mx.symbol.linalg_inverse
+#' @export
+mx.symbol.linalg_inverse <- function(A, ..., name = NULL) {
+  symbol.operator("linalg_inverse", environment(), ...)
+}
+
+mx.varg.symbol.linalg_inverse <- function(args) .Call(ffi_symbol_operator, "linalg_inverse", args, NULL)
+
+mx.varg.symbol.internal.linalg_inverse <- function(args) .Call(ffi_symbol_operator, "_linalg_inverse", args, NULL)
+
+#' @noMd
+#' @title Determinants
+#' @description Determinants. The gradient of a singular matrix is taken to be 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Square matrices, native shape (..., n, n).
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_det
+NULL
+
+#' @rdname mx.symbol.linalg_det
+#' @export
+mx.symbol.linalg_det <- function(A, ..., name = NULL) {
+  symbol.operator("linalg_det", environment(), ...)
+}
+
+mx.varg.symbol.linalg_det <- function(args) .Call(ffi_symbol_operator, "linalg_det", args, NULL)
+
+mx.varg.symbol.internal.linalg_det <- function(args) .Call(ffi_symbol_operator, "_linalg_det", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_slogdet
+#' @description Signs of the determinants and logarithms of their absolute values; 0 and -Inf for a singular matrix, whose gradient is taken to be 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Square matrices, native shape (..., n, n).
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.linalg_slogdet
+NULL
+
+#' @rdname mx.symbol.linalg_slogdet
+#' @export
+mx.symbol.linalg_slogdet <- function(A, ..., name = NULL) {
+  symbol.operator("linalg_slogdet", environment(), ...)
+}
+
+mx.varg.symbol.linalg_slogdet <- function(args) .Call(ffi_symbol_operator, "linalg_slogdet", args, NULL)
+
+mx.varg.symbol.internal.linalg_slogdet <- function(args) .Call(ffi_symbol_operator, "_linalg_slogdet", args, NULL)
+
+#' @noMd
+#' @title LQ factorization A = L Q: Q with orthonormal rows, L lower triangular
+#' @description LQ factorization A = L Q: Q with orthonormal rows, L lower triangular. Outputs Q and L.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Matrices of full rank with at most as many rows as columns, native shape (..., m, n).
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @name mx.symbol.linalg_gelqf
+NULL
+
+#' @rdname mx.symbol.linalg_gelqf
+#' @export
+mx.symbol.linalg_gelqf <- function(A, ..., name = NULL) {
+  symbol.operator("linalg_gelqf", environment(), ...)
+}
+
+mx.varg.symbol.linalg_gelqf <- function(args) .Call(ffi_symbol_operator, "linalg_gelqf", args, NULL)
+
+mx.varg.symbol.internal.linalg_gelqf <- function(args) .Call(ffi_symbol_operator, "_linalg_gelqf", args, NULL)
+
+mx.varg.symbol.internal.linalg_syevd <- function(args) .Call(ffi_symbol_operator, "_linalg_syevd", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_gemm
+#' @description alpha op(A) op(B) + beta C for stacks of matrices, op being the transposition if asked. The rows of the matrices are native axis `axis`, the columns the last axis; the other axes count the matrices.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Matrices (m, k), or (k, m) with transpose_a.
+#' @param B Matrices (k, n), or (n, k) with transpose_b.
+#' @param C Matrices (m, n).
+#' @param transpose_a Multiply with the transposed matrix A. TRUE or FALSE.
+#' @param transpose_b Multiply with the transposed matrix B. TRUE or FALSE.
+#' @param alpha Factor of the product. Number.
+#' @param beta Factor of C. Number.
+#' @param axis Native axis of the rows; columns are always the last axis. Integer in [-12, 12].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_gemm
+NULL
+
+#' @rdname mx.symbol.linalg_gemm
+#' @export
+mx.symbol.linalg_gemm <- function(
+  A, B, C, ..., transpose_a = FALSE, transpose_b = FALSE, alpha = 1, beta = 1, axis = -2, name = NULL
+) {
+  symbol.operator("linalg_gemm", environment(), ...)
+}
+
+mx.varg.symbol.linalg_gemm <- function(args) .Call(ffi_symbol_operator, "linalg_gemm", args, NULL)
+
+mx.varg.symbol.internal.linalg_gemm <- function(args) .Call(ffi_symbol_operator, "_linalg_gemm", args, NULL)
+
+#' @noMd
+#' @title alpha op(A) op(B) for stacks of matrices, like linalg_gemm
+#' @description alpha op(A) op(B) for stacks of matrices, like linalg_gemm.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Matrices (m, k), or (k, m) with transpose_a.
+#' @param B Matrices (k, n), or (n, k) with transpose_b.
+#' @param transpose_a Multiply with the transposed matrix A. TRUE or FALSE.
+#' @param transpose_b Multiply with the transposed matrix B. TRUE or FALSE.
+#' @param alpha Factor of the product. Number.
+#' @param axis Native axis of the rows; columns are always the last axis. Integer in [-12, 12].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_gemm2
+NULL
+
+#' @rdname mx.symbol.linalg_gemm2
+#' @export
+mx.symbol.linalg_gemm2 <- function(
+  A, B, ..., transpose_a = FALSE, transpose_b = FALSE, alpha = 1, axis = -2, name = NULL
+) {
+  symbol.operator("linalg_gemm2", environment(), ...)
+}
+
+mx.varg.symbol.linalg_gemm2 <- function(args) .Call(ffi_symbol_operator, "linalg_gemm2", args, NULL)
+
+mx.varg.symbol.internal.linalg_gemm2 <- function(args) .Call(ffi_symbol_operator, "_linalg_gemm2", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_syrk
+#' @description alpha A transpose(A), or alpha transpose(A) A with transpose, for stacks of matrices.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Matrices, native shape (..., rows, columns).
+#' @param transpose Multiply transpose(A) A, not A transpose(A). TRUE or FALSE.
+#' @param alpha Factor of the product. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_syrk
+NULL
+
+#' @rdname mx.symbol.linalg_syrk
+#' @export
+mx.symbol.linalg_syrk <- function(A, ..., transpose = FALSE, alpha = 1, name = NULL) {
+  symbol.operator("linalg_syrk", environment(), ...)
+}
+
+mx.varg.symbol.linalg_syrk <- function(args) .Call(ffi_symbol_operator, "linalg_syrk", args, NULL)
+
+mx.varg.symbol.internal.linalg_syrk <- function(args) .Call(ffi_symbol_operator, "_linalg_syrk", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_trmm
+#' @description alpha op(A) B, or alpha B op(A) with rightside, for a triangular matrix A, of which only the named triangle is read.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Triangular matrices, native shape (..., n, n).
+#' @param B Matrices, native shape (..., rows, columns).
+#' @param transpose Take the transposed triangular matrix. TRUE or FALSE.
+#' @param rightside The triangular matrix stands on the right. TRUE or FALSE.
+#' @param lower The lower triangle of A holds the matrix; otherwise the upper one. TRUE or FALSE.
+#' @param alpha Factor. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_trmm
+NULL
+
+#' @rdname mx.symbol.linalg_trmm
+#' @export
+mx.symbol.linalg_trmm <- function(
+  A, B, ..., transpose = FALSE, rightside = FALSE, lower = TRUE, alpha = 1, name = NULL
+) {
+  symbol.operator("linalg_trmm", environment(), ...)
+}
+
+mx.varg.symbol.linalg_trmm <- function(args) .Call(ffi_symbol_operator, "linalg_trmm", args, NULL)
+
+mx.varg.symbol.internal.linalg_trmm <- function(args) .Call(ffi_symbol_operator, "_linalg_trmm", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_trsm
+#' @description The solution X of op(A) X = alpha B, or of X op(A) = alpha B with rightside, for a triangular matrix A, of which only the named triangle is read.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Triangular matrices, native shape (..., n, n).
+#' @param B Matrices, native shape (..., rows, columns).
+#' @param transpose Take the transposed triangular matrix. TRUE or FALSE.
+#' @param rightside The triangular matrix stands on the right. TRUE or FALSE.
+#' @param lower The lower triangle of A holds the matrix; otherwise the upper one. TRUE or FALSE.
+#' @param alpha Factor. Number.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_trsm
+NULL
+
+#' @rdname mx.symbol.linalg_trsm
+#' @export
+mx.symbol.linalg_trsm <- function(
+  A, B, ..., transpose = FALSE, rightside = FALSE, lower = TRUE, alpha = 1, name = NULL
+) {
+  symbol.operator("linalg_trsm", environment(), ...)
+}
+
+mx.varg.symbol.linalg_trsm <- function(args) .Call(ffi_symbol_operator, "linalg_trsm", args, NULL)
+
+mx.varg.symbol.internal.linalg_trsm <- function(args) .Call(ffi_symbol_operator, "_linalg_trsm", args, NULL)
+
+#' @noMd
+#' @title A diagonal of each matrix, as a vector
+#' @description A diagonal of each matrix, as a vector.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Square matrices, native shape (..., n, n).
+#' @param offset Diagonal: above the main one if positive, below it if negative. Integer in [-2147483647, 2147483647].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_extractdiag
+NULL
+
+#' @rdname mx.symbol.linalg_extractdiag
+#' @export
+mx.symbol.linalg_extractdiag <- function(A, ..., offset = 0, name = NULL) {
+  symbol.operator("linalg_extractdiag", environment(), ...)
+}
+
+mx.varg.symbol.linalg_extractdiag <- function(args) .Call(ffi_symbol_operator, "linalg_extractdiag", args, NULL)
+
+mx.varg.symbol.internal.linalg_extractdiag <- function(args) .Call(ffi_symbol_operator, "_linalg_extractdiag", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_makediag
+#' @description Square matrices with the given vectors on a diagonal and zeros elsewhere.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Diagonals, native shape (..., n).
+#' @param offset Diagonal: above the main one if positive, below it if negative. Integer in [-2147483647, 2147483647].
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_makediag
+NULL
+
+#' @rdname mx.symbol.linalg_makediag
+#' @export
+mx.symbol.linalg_makediag <- function(A, ..., offset = 0, name = NULL) {
+  symbol.operator("linalg_makediag", environment(), ...)
+}
+
+mx.varg.symbol.linalg_makediag <- function(args) .Call(ffi_symbol_operator, "linalg_makediag", args, NULL)
+
+mx.varg.symbol.internal.linalg_makediag <- function(args) .Call(ffi_symbol_operator, "_linalg_makediag", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_extracttrian
+#' @description A triangle of each matrix, packed into a vector: a lower one row by row, an upper one column by column.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Square matrices, native shape (..., n, n).
+#' @param offset The triangle ends at this diagonal: an upper one if positive, a lower one if negative. Integer in [-2147483647, 2147483647].
+#' @param lower With offset 0: the lower triangle, otherwise the upper one. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_extracttrian
+NULL
+
+#' @rdname mx.symbol.linalg_extracttrian
+#' @export
+mx.symbol.linalg_extracttrian <- function(A, ..., offset = 0, lower = TRUE, name = NULL) {
+  symbol.operator("linalg_extracttrian", environment(), ...)
+}
+
+mx.varg.symbol.linalg_extracttrian <- function(args) .Call(ffi_symbol_operator, "linalg_extracttrian", args, NULL)
+
+mx.varg.symbol.internal.linalg_extracttrian <- function(args) .Call(ffi_symbol_operator, "_linalg_extracttrian", args, NULL)
+
+#' @noMd
+#' @title Operator linalg_maketrian
+#' @description Square matrices with the given vectors in a triangle, packed as linalg_extracttrian does, and zeros elsewhere.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Packed triangles, native shape (..., k (k + 1) / 2).
+#' @param offset The triangle ends at this diagonal: an upper one if positive, a lower one if negative. Integer in [-2147483647, 2147483647].
+#' @param lower With offset 0: the lower triangle, otherwise the upper one. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_maketrian
+NULL
+
+#' @rdname mx.symbol.linalg_maketrian
+#' @export
+mx.symbol.linalg_maketrian <- function(A, ..., offset = 0, lower = TRUE, name = NULL) {
+  symbol.operator("linalg_maketrian", environment(), ...)
+}
+
+mx.varg.symbol.linalg_maketrian <- function(args) .Call(ffi_symbol_operator, "linalg_maketrian", args, NULL)
+
+mx.varg.symbol.internal.linalg_maketrian <- function(args) .Call(ffi_symbol_operator, "_linalg_maketrian", args, NULL)
+
+#' @noMd
+#' @title Sum of the logarithms of the diagonal of each matrix
+#' @description Sum of the logarithms of the diagonal of each matrix.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param A Square matrices with a positive diagonal, native shape (..., n, n).
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.linalg_sumlogdiag
+NULL
+
+#' @rdname mx.symbol.linalg_sumlogdiag
+#' @export
+mx.symbol.linalg_sumlogdiag <- function(A, ..., name = NULL) {
+  symbol.operator("linalg_sumlogdiag", environment(), ...)
+}
+
+mx.varg.symbol.linalg_sumlogdiag <- function(args) .Call(ffi_symbol_operator, "linalg_sumlogdiag", args, NULL)
+
+mx.varg.symbol.internal.linalg_sumlogdiag <- function(args) .Call(ffi_symbol_operator, "_linalg_sumlogdiag", args, NULL)
+
+#' @noMd
+#' @title Operator khatri_rao
+#' @description Column-wise Kronecker product: column j of the output is the Kronecker product of the columns j of the inputs.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Linear algebra
+#' @param data Matrices with one number of columns, native shape (rows, columns).
+#' @param num_args Number of matrices. Integer in [1, 65536].
+#' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @name mx.symbol.khatri_rao
+NULL
+
+#' @rdname mx.symbol.khatri_rao
+#' @export
+mx.symbol.khatri_rao <- function(..., num_args = 1, name = NULL) {
+  symbol.operator("khatri_rao", environment(), ...)
+}
+
+mx.varg.symbol.khatri_rao <- function(args) .Call(ffi_symbol_operator, "khatri_rao", args, NULL)
+
+#' @noMd
 #' @title Operator LinearRegressionOutput
 #' @description Squared-error regression: forward returns data; the gradient is grad_scale (data - label) / m for m targets a sample, that of half the squared error.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
