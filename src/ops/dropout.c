@@ -168,7 +168,7 @@ static mx_status dropout_forward(const mx_call *c, mx_error *err) {
   }
   const mx_random_span span = mx_random_take((uint64_t)(cells + 3) / 4);
   uint8_t *mask = c->req[1] != MX_NULL ? c->out[1].data : c->workspace;
-  if (p->axes.ndim == 0 && c->req[0] != MX_NULL) {
+  if (p->axes.ndim <= 0 && c->req[0] != MX_NULL) {
     apply_whole(x, c->req[1] != MX_NULL ? mask : NULL, &span, p->p, scale_of(p), y->data);
     return MX_OK;
   }
