@@ -32,7 +32,7 @@
 #' mx.exec.backward(e, mx.nd.ones(2))
 #' e$ref.grad.arrays$x
 #' @name mx.simple.bind
-#' @aliases Rcpp_MXExecutor
+#' @aliases Rcpp_MXExecutor Rcpp_MXExecutor-class
 NULL
 
 #' @exportClass Rcpp_MXExecutor

@@ -8,7 +8,7 @@
 #' To repeat the smaller of two arrays, use `mx.nd.broadcast.add` and the like.
 #'
 #' @param e1,e2,x,y `MXNDArray`s, numbers or vectors.
-#' @param base,digits As in [log()] and [round()].
+#' @param base As in [log()].
 #' @param ... Further arrays or numbers.
 #' @param na.rm Whether `NaN` is left out.
 #' @return An `MXNDArray`; [sum()], [max()] and the like: an R number.

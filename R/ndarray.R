@@ -105,7 +105,7 @@ mx.nd.load <- function(filename, ctx = NULL) .Call(ffi_nd_load, path.expand(file
 #' @param i,j Indices as for R arrays; further dimensions follow in `...`.
 #' @param drop Whether dimensions of length 1 go.
 #' @param object,target,current Arrays to describe or compare.
-#' @param digits,tolerance As in [format()] and [all.equal()].
+#' @param tolerance As in [all.equal()].
 #' @return `as.array`: an R array of doubles; without `dim` if the array has one dimension. `as.matrix`: the same for two
 #'   dimensions, otherwise an error. `dim`, `length`: as for R arrays. `print`: what it printed, as R numbers. `[`: an `MXNDArray`; `[[`: a number. The
 #'   replacement functions return a changed copy; the original stays.

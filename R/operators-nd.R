@@ -1680,8 +1680,8 @@ mx.nd.internal.linalg.sumlogdiag <- function(A = NULL, out = NULL) {
 
 #' @rdname mx.symbol.khatri_rao
 #' @export
-mx.nd.khatri.rao <- function(data = NULL, num_args = 1, out = NULL) {
-  .Call(ffi_nd_operator, "khatri_rao", list(data, num_args), out)
+mx.nd.khatri.rao <- function(args = NULL, num_args = 1, out = NULL) {
+  .Call(ffi_nd_operator, "khatri_rao", list(args, num_args), out)
 }
 
 #' @rdname mx.symbol.LinearRegressionOutput

@@ -3577,7 +3577,7 @@ mx.varg.symbol.internal.linalg_sumlogdiag <- function(args) .Call(ffi_symbol_ope
 #' @description Column-wise Kronecker product: column j of the output is the Kronecker product of the columns j of the inputs.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Linear algebra
-#' @param data Matrices with one number of columns, native shape (rows, columns).
+#' @param args Matrices with one number of columns, native shape (rows, columns).
 #' @param num_args Number of matrices. Integer in [1, 65536].
 #' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
 #' @param name Name of the node; NULL makes one up.

@@ -33,7 +33,7 @@
 #' mx.symbol.infer.shape(net, data = c(4, 32))$out.shapes
 #' internals(net)$outputs
 #' @name mx.symbol
-#' @aliases Rcpp_MXSymbol
+#' @aliases Rcpp_MXSymbol Rcpp_MXSymbol-class
 NULL
 
 #' @exportClass Rcpp_MXSymbol

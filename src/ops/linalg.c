@@ -744,6 +744,7 @@ const mx_op mx_ops_linalg[] = {
      .gradient = sumlogdiag_gradient,
      .kernel = sumlogdiag_kernel},
     {.name = "khatri_rao",
+     .in_names = MX_STRINGS("args"), /* as the R argument is called */
      .family = FAMILY,
      .doc = "Column-wise Kronecker product: column j of the output is the Kronecker product of the columns j of the "
             "inputs.",
