@@ -98,30 +98,72 @@ static void spread_strides(mx_operand *o, const mx_shape *shape, const bool redu
   }
 }
 
-/* out = row(inputs): input `element` has the shape of what was reduced, the others are results. A row with one operand more
- * than there are inputs gets the number of elements. */
-static mx_status spread(const mx_call *c, int row_index, int element) {
+static void reduced_axes(const spread_params *p, bool reduced[MX_MAX_NDIM]) {
+  memset(reduced, 0, MX_MAX_NDIM * sizeof(*reduced));
+  for (int i = 0; i < p->axis.ndim; i++) reduced[p->axis.dim[i]] = true;
+}
+
+/* out = row(inputs, more): input `element` has the shape of what was reduced, everything else is results. */
+static void spread_apply(const mx_call *c, int row, int element, const mx_operand *more, int n_more) {
   const spread_params *p = c->params;
-  const mx_row *row = &mx_rows[row_index];
-  bool reduced[MX_MAX_NDIM] = {false};
-  double count = 1;
-  for (int i = 0; i < p->axis.ndim; i++) {
-    reduced[p->axis.dim[i]] = true;
-    count *= (double)p->shape.dim[p->axis.dim[i]];
-  }
+  bool reduced[MX_MAX_NDIM];
+  reduced_axes(p, reduced);
   mx_operand operand[MX_MAX_OPERANDS];
   memset(operand, 0, sizeof(operand));
-  for (int k = 0; k < c->n_in; k++) {
-    operand[k].data = c->in[k].data;
-    operand[k].dtype = c->in[k].dtype;
+  for (int k = 0; k < c->n_in + n_more; k++) {
+    if (k < c->n_in)
+      operand[k] = (mx_operand){.data = c->in[k].data, .dtype = c->in[k].dtype};
+    else
+      operand[k] = more[k - c->n_in];
     if (k == element)
       mx_operand_strides(&operand[k], &p->shape, &p->shape, 0);
-    else
+    else if (operand[k].data)
       spread_strides(&operand[k], &p->shape, reduced);
   }
-  if (row->arity > c->n_in) operand[c->n_in].value = count;
   if (c->req[0] != MX_NULL)
-    mx_row_apply(row, operand, &p->shape, c->out[0].data, c->out[0].dtype, c->req[0] == MX_ADD);
+    mx_row_apply(&mx_rows[row], operand, &p->shape, c->out[0].data, c->out[0].dtype, c->req[0] == MX_ADD);
+}
+
+static mx_status spread(const mx_call *c, int row) {
+  spread_apply(c, row, 1, NULL, 0);
+  return MX_OK;
+}
+
+/* mean: the gradient divided by the number of elements. */
+static mx_status spread_mean(const mx_call *c) {
+  const spread_params *p = c->params;
+  mx_operand count = {.value = 1};
+  for (int i = 0; i < p->axis.ndim; i++) count.value *= (double)p->shape.dim[p->axis.dim[i]];
+  spread_apply(c, MX_ROW_div, -1, &count, 1);
+  return MX_OK;
+}
+
+/* prod, nanprod: the product of all others. Dividing the product by the element gives it, unless there is a 0 among
+ * them. The workspace holds the products of what is not 0, the numbers of zeros, and what the reductions need. */
+static mx_reduce product_of(const mx_call *c, int row) {
+  const spread_params *p = c->params;
+  mx_reduce r = {.row = row, .shape = p->shape, .in_dtype = c->in[1].dtype, .out_dtype = MX_FLOAT64};
+  reduced_axes(p, r.reduced);
+  return r;
+}
+
+static size_t result_bytes(const mx_call *c) {
+  return ((size_t)mx_shape_size(&c->in[0].shape) * sizeof(double) + 63) / 64 * 64;
+}
+
+static mx_status product_prepare(mx_call *c, mx_error *err) {
+  mx_reduce r = product_of(c, MX_REDUCE_zeros);
+  c->workspace_bytes = 2 * result_bytes(c) + mx_reduce_workspace(&r);
+  return MX_OK;
+}
+
+static mx_status spread_product(const mx_call *c, int nonzero_row, int row) {
+  mx_reduce nonzero = product_of(c, nonzero_row), zeros = product_of(c, MX_REDUCE_zeros);
+  char *products = c->workspace, *counts = products + result_bytes(c), *rest = counts + result_bytes(c);
+  mx_reduce_run(&nonzero, c->in[1].data, products, false, NULL, rest);
+  mx_reduce_run(&zeros, c->in[1].data, counts, false, NULL, rest);
+  const mx_operand more[] = {{.data = products, .dtype = MX_FLOAT64}, {.data = counts, .dtype = MX_FLOAT64}};
+  spread_apply(c, row, 1, more, 2);
   return MX_OK;
 }
 
@@ -154,24 +196,25 @@ static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_
 
 /* ---- the operators with these parameters ---- */
 
-/* X(name, aliases, row of the gradient, its inputs, doc) */
-#define REDUCTIONS(X)                                                                                               \
-  X(_square_sum, (), square_sum_slope, 2, "Sum of squares over axes.")                                              \
-  X(max, ("max_axis"), extreme_slope, 3,                                                                            \
-    "Largest element over axes; NaN when there is one. In backward all elements that are equal to it get the "      \
-    "gradient.")                                                                                                    \
-  X(mean, ("_sparse_mean"), div, 1, "Mean over axes. The mean of integers is cut to an integer.")                   \
-  X(min, ("min_axis"), extreme_slope, 3,                                                                            \
-    "Smallest element over axes; NaN when there is one. In backward all elements that are equal to it get the "     \
-    "gradient.")                                                                                                    \
-  X(nanprod, (), nanprod_slope, 3, "Product over axes; NaN counts as 1.")                                           \
-  X(nansum, (), nansum_slope, 2, "Sum over axes; NaN counts as 0.")                                                 \
-  X(prod, (), prod_slope, 3, "Product over axes.")                                                                  \
-  X(sum, ("_sparse_sum", "sum_axis"), copy, 1, "Sum over axes. Sums of integers wrap around.")
+/* X(name, aliases, inputs of the gradient, its kernel, its prepare, doc) */
+#define REDUCTIONS(X)                                                                                                 \
+  X(_square_sum, (), 2, spread(c, MX_ROW_square_sum_slope), NULL, "Sum of squares over axes.")                        \
+  X(max, ("max_axis"), 3, spread(c, MX_ROW_extreme_slope), NULL,                                                      \
+    "Largest element over axes; NaN when there is one. In backward all elements that are equal to it get the "        \
+    "gradient.")                                                                                                      \
+  X(mean, ("_sparse_mean"), 1, spread_mean(c), NULL, "Mean over axes. The mean of integers is cut to an integer.")    \
+  X(min, ("min_axis"), 3, spread(c, MX_ROW_extreme_slope), NULL,                                                      \
+    "Smallest element over axes; NaN when there is one. In backward all elements that are equal to it get the "       \
+    "gradient.")                                                                                                      \
+  X(nanprod, (), 2, spread_product(c, MX_REDUCE_nanprod_nonzero, MX_ROW_nanprod_slope), product_prepare,              \
+    "Product over axes; NaN counts as 1.")                                                                            \
+  X(nansum, (), 2, spread(c, MX_ROW_nansum_slope), NULL, "Sum over axes; NaN counts as 0.")                           \
+  X(prod, (), 2, spread_product(c, MX_REDUCE_prod_nonzero, MX_ROW_prod_slope), product_prepare, "Product over axes.") \
+  X(sum, ("_sparse_sum", "sum_axis"), 1, spread(c, MX_ROW_copy), NULL, "Sum over axes. Sums of integers wrap around.")
 
 #define STRIP(...) __VA_ARGS__
 #define ALIASES(...) (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
-#define FUNCTIONS(name, aliases, row, inputs, doc)                                     \
+#define FUNCTIONS(name, aliases, inputs, backward, backward_prepare, doc)              \
   static mx_status name##_prepare(mx_call *c, mx_error *err) {                         \
     mx_reduce r = reduce_of(c, MX_REDUCE_##name);                                      \
     return reduce_prepare(&r, c);                                                      \
@@ -183,7 +226,7 @@ static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_
   static mx_status name##_gradient(mx_grad *g, mx_error *err) {                        \
     return reduce_gradient(g, "_backward_" #name, inputs, err);                        \
   }                                                                                    \
-  static mx_status name##_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_##row, 1); }
+  static mx_status name##_backward(const mx_call *c, mx_error *err) { return backward; }
 REDUCTIONS(FUNCTIONS)
 
 /* ---- norm ---- */
@@ -256,8 +299,8 @@ static mx_status norm_gradient(mx_grad *g, mx_error *err) {
   return p->ord == 1 ? spread_gradient(g, "_backward_norm1", 2, reduced, err)
                      : spread_gradient(g, "_backward_norm2", 3, reduced, err);
 }
-static mx_status norm1_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm1_slope, 1); }
-static mx_status norm2_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm2_slope, 1); }
+static mx_status norm1_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm1_slope); }
+static mx_status norm2_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_norm2_slope); }
 
 /* ---- moments ---- */
 
@@ -336,7 +379,10 @@ static mx_status moments_gradient(mx_grad *g, mx_error *err) {
   return spread_call(g, "_backward_moments", in, 4, reduced, err);
 }
 
-static mx_status moments_backward(const mx_call *c, mx_error *err) { return spread(c, MX_ROW_moments_slope, 2); }
+static mx_status moments_backward(const mx_call *c, mx_error *err) {
+  spread_apply(c, MX_ROW_moments_slope, 2, NULL, 0);
+  return MX_OK;
+}
 
 /* ---- _reduce_to: undoes a broadcast ---- */
 
@@ -383,7 +429,7 @@ static mx_status reduce_to_kernel(const mx_call *c, mx_error *err) {
   .flags = MX_OP_ADDS | MX_OP_HIDDEN, .kernel = kernel_
 
 const mx_op mx_ops_reduce[] = {
-#define RECORDS(name_, aliases_, row, inputs, doc_)                               \
+#define RECORDS(name_, aliases_, inputs, backward, backward_prepare, doc_)        \
   {.name = #name_,                                                                \
    .aliases = ALIASES aliases_,                                                   \
    .family = FAMILY,                                                              \
@@ -398,7 +444,7 @@ const mx_op mx_ops_reduce[] = {
    .flags = MX_OP_ADDS,                                                           \
    .prepare = name_##_prepare,                                                    \
    .kernel = name_##_kernel},                                                     \
-      {.name = "_backward_" #name_, SPREAD_RECORD(inputs, name_##_backward)},
+      {.name = "_backward_" #name_, SPREAD_RECORD(inputs, name_##_backward), .prepare = backward_prepare},
     REDUCTIONS(RECORDS)
 
     {.name = "norm",
