@@ -8,6 +8,26 @@
 #include "core/device.h"
 #include "core/memory.h"
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POISON
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define POISON
+#endif
+#ifdef POISON
+#include <sanitizer/asan_interface.h>
+#endif
+
+/* Sanitizers are told what belongs to an array: the first `bytes` of a block of `size`. */
+static void mark(const mx_device *dev, void *block, size_t bytes, size_t size) {
+#ifdef POISON
+  if (dev->kind != MX_CPU) return;
+  ASAN_UNPOISON_MEMORY_REGION(block, bytes);
+  ASAN_POISON_MEMORY_REGION((char *)block + bytes, size - bytes);
+#endif
+}
+
 enum { CLASSES = 256 };
 static const int64_t CACHE_LIMIT = (int64_t)1 << 30;
 
@@ -107,6 +127,7 @@ mx_status mx_pool_alloc(mx_device *dev, size_t bytes, void **out, mx_error *err)
     mx_error_prefix(err, "%s(%d)", mx_device_kind_name(dev->kind), dev->id);
     return MX_ERR_MEMORY;
   }
+  mark(dev, data, bytes, size);
   *out = data;
   return MX_OK;
 }
@@ -128,6 +149,7 @@ void mx_pool_free(mx_device *dev, void *block, size_t bytes) {
     else
       cell = mx_malloc(sizeof(*cell));
   }
+  mark(dev, block, cell ? 0 : size, size);
   if (cell) {
     cell->data = block;
     cell->next = p->list[number];

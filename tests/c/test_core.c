@@ -376,10 +376,11 @@ TEST(pool_size_classes) {
     REQUIRE_OK(mx_pool_alloc(cpu, bytes, &a, &err), err);
     int64_t size = mx_pool_statistics(MX_CPU).used_bytes - before;
     CHECK(size >= (int64_t)bytes && (size <= 64 || size <= (int64_t)bytes * 5 / 4 + 1));
-    memset(a, 1, (size_t)size);
+    memset(a, 1, bytes);
     mx_pool_free(cpu, a, bytes);
     REQUIRE_OK(mx_pool_alloc(cpu, (size_t)size, &b, &err), err); /* the top of the class */
     CHECK(a == b);
+    memset(b, 1, (size_t)size);
     mx_pool_free(cpu, b, (size_t)size);
     CHECK_INT(mx_pool_statistics(MX_CPU).used_bytes, before);
   }
