@@ -38,8 +38,8 @@
 #' @param arg.params,aux.params Parameters to start from, named lists of NDArrays. When given, they replace the
 #'   initialization of the whole list: a parameter that is missing starts at zero, with a warning.
 #' @param input.names Names of the network's inputs in the batches; `"data"` by default.
-#' @param output.names Names of the labels in the batches. By default every argument whose name ends in `label` gets the
-#'   batch's entry of that name, or its `label`.
+#' @param output.names Names of the network's labels; by default all arguments whose names end in `label`. Each gets the
+#'   batch's entry of its name, or else `label`.
 #' @param fixed.param Names of parameters that keep their values. They are not part of the result's `arg.params`.
 #' @param allow.extra.params Ignore parameters that the network does not have? Otherwise they are errors.
 #' @param metric_cpu Bring predictions to the CPU before the metric sees them?
@@ -122,7 +122,7 @@ mx.model.init.params <- function(symbol, input.shape, output.shape, initializer,
 
 # Shapes of everything, or an error.
 mx.model.internal.shapes <- function(symbol, known) {
-  shapes <- symbol$infer.shape(known)
+  shapes <- symbol$infer.shape(as.list(known))
   if (is.null(shapes))
     mx.stop("shape", "Not enough information to get shapes: ", mx.util.and(names(known)),
             " alone do not determine the others.")
@@ -267,12 +267,8 @@ mx.model.internal.guessed <- function(layout) {
 mx.model.internal.feed <- function(symbol, batch, input.names, output.names) {
   args <- symbol$arguments
   inputs <- if (is.null(input.names)) "data" else input.names
-  if (is.null(output.names)) {
-    labels <- setdiff(args[endsWith(args, "label")], inputs)
-    fields <- ifelse(labels %in% names(batch), labels, "label")
-  } else {
-    labels <- fields <- output.names
-  }
+  labels <- if (is.null(output.names)) setdiff(args[endsWith(args, "label")], inputs) else output.names
+  fields <- ifelse(labels %in% names(batch), labels, "label")
   feed <- stats::setNames(c(inputs, fields), c(inputs, labels))
   mx.model.internal.named(setdiff(names(feed), args), "The network has no argument", args)
   mx.model.internal.named(setdiff(feed, names(batch)), "Batches have no entry", names(batch))

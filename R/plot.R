@@ -34,7 +34,9 @@ mx.plot.curves <- function(x, train, eval, xlab, ylab, main, ...) {
   colors <- c(training = "#1f77b4", validation = "#d62728")[colnames(curves)]
   graphics::matplot(x, curves, type = "o", pch = c(16, 1), lty = 1, col = colors, xlab = xlab, ylab = ylab,
                     main = main, ...)
-  if (ncol(curves) > 1L) graphics::legend("topright", legend = colnames(curves), col = colors, lty = 1, pch = c(16, 1),
-                                          bty = "n", inset = 0.02)
+  rising <- train[length(train)] > train[1L]
+  if (ncol(curves) > 1L)
+    graphics::legend(if (isTRUE(rising)) "bottomright" else "topright", legend = colnames(curves), col = colors, lty = 1,
+                     pch = c(16, 1), bty = "n", inset = 0.02)
   invisible(data.frame(x = x, curves))
 }

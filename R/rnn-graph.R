@@ -9,7 +9,7 @@
 #' The input `data` has dim `c(seq, batch)` of token numbers (from 0) when there is an embedding (`num_embed`), else
 #' `c(features, seq, batch)`. With `config = "seq-to-one"` the last step (with masking: step `seq.mask`) gives one
 #' output per sequence, `c(num_decode, batch)`; with `"one-to-one"` every step gives one: `c(num_decode, seq * batch)`,
-#' for a `label` of dim `c(seq, batch)`.
+#' for a `label` of dim `c(seq, batch)`, or `c(num_decode, seq, batch)` when the loss is about several numbers.
 #'
 #' Arguments of the networks besides `data` and `label`: `embed.weight`, `cls.weight`, `cls.bias`, `seq.mask` (with
 #' masking); in `rnn.graph` `rnn.params.weight`, `rnn.state` and, for LSTM, `rnn.state.cell`; in `rnn.graph.unroll`
@@ -153,7 +153,8 @@ mx.rnn.internal.output <- function(hidden, num_hidden, num_decode, label, config
     out <- mx.symbol.swapaxes(data = hidden, dim1 = 0, dim2 = 1, name = name("swap_post"))
     if (!is.null(loss_output)) {
       out <- mx.symbol.reshape(data = out, shape = c(num_hidden, -1))
-      label <- mx.symbol.reshape(data = label, shape = -1)
+      several <- loss_output != "softmax" && num_decode > 1 # numbers per step in the label
+      label <- mx.symbol.reshape(data = label, shape = if (several) c(num_decode, -1) else -1)
     }
   }
   if (is.null(loss_output)) return(out)

@@ -70,12 +70,12 @@ mx.viz.internal.fill <- local({
 
 # What a node is called: operator, name, and the attributes that say most.
 mx.viz.internal.label <- function(op, name, attributes) {
-  times <- function(x) gsub(", *", "X", gsub("[][() ]|, *[])]$", "", x))
   told <- c("num_hidden", "act_type", "pool_type", "kernel", "stride", "num_filter", "state_size", "mode", "input_dim",
             "output_dim", "p", "scalar")
   given <- attributes[intersect(told, names(attributes))]
-  tuple <- names(given) %in% c("kernel", "stride")
-  given[tuple] <- times(given[tuple])
+  tuple <- names(given) %in% c("kernel", "stride") # native order: R's reversed
+  given[tuple] <- vapply(strsplit(gsub("[][() ]", "", given[tuple]), ","), function(x) paste(rev(x), collapse = "X"),
+                         "")
   paste(c(sub("^_", "", op), name, if (length(given)) paste0(sub("_", " ", names(given)), ": ", given)),
         collapse = "\n")
 }
@@ -197,49 +197,60 @@ knit_print.mx.graph <- function(x, ...) {
 
 #' @rdname print.mx.graph
 #' @export
-plot.mx.graph <- function(x, cex = 0.7, ...) {
-  at <- mx.viz.internal.layout(x)
-  n <- nrow(x$nodes)
-  old <- graphics::par(mar = c(0.5, 0.5, 0.5, 0.5))
+plot.mx.graph <- function(x, cex = 0.8, ...) {
+  old <- graphics::par(mar = c(0, 0, 0, 0))
   on.exit(graphics::par(old))
   graphics::plot.new()
-  graphics::plot.window(range(at$x) + c(-0.6, 0.6), range(at$y) + c(-0.6, 0.6))
-  w <- graphics::strwidth(x$nodes$label, cex = cex) / 2 + graphics::strwidth("m", cex = cex) / 2
-  h <- graphics::strheight(x$nodes$label, cex = cex) / 2 + graphics::strheight("x", cex = cex) / 2
+  at <- mx.viz.internal.layout(x, cex)
+  room <- graphics::par("pin")
+  scale <- min(1, room / at$size)
+  cex <- cex * scale
+  graphics::plot.window((c(-1, 1) * room[1L] / scale + at$size[1L]) / 2,
+                        (c(-1, 1) * room[2L] / scale + at$size[2L]) / 2,
+                        xaxs = "i", yaxs = "i")
   row <- match(seq_len(max(x$nodes$id)), x$nodes$id)
   for (i in seq_len(nrow(x$edges))) {
     a <- row[x$edges$from[i]]
     b <- row[x$edges$to[i]]
-    # From border to border along the straight line between the centres.
-    dx <- at$x[b] - at$x[a]
-    dy <- at$y[b] - at$y[a]
-    cut <- function(k) min(if (dx != 0) w[k] / abs(dx), if (dy != 0) h[k] / abs(dy), 0.45)
-    s <- cut(a)
-    e <- 1 - cut(b)
-    graphics::arrows(at$x[a] + s * dx, at$y[a] + s * dy, at$x[a] + e * dx, at$y[a] + e * dy, length = 0.07,
-                     col = "grey40")
+    ends <- mx.viz.internal.arrow(at, a, b, x$nodes$shape == "ellipse")
+    graphics::arrows(ends[1L], ends[2L], ends[3L], ends[4L], length = 0.08 * scale, col = "grey40")
     if (nzchar(x$edges$label[i]))
-      graphics::text(at$x[a] + (s + e) / 2 * dx, at$y[a] + (s + e) / 2 * dy, x$edges$label[i], cex = cex * 0.85,
-                     pos = 4, offset = 0.2)
+      graphics::text(mean(ends[c(1L, 3L)]), mean(ends[c(2L, 4L)]), x$edges$label[i], cex = cex * 0.9, offset = 0.3,
+                     pos = if (x$direction == "TD") 4 else 3)
   }
-  for (i in seq_len(n)) {
-    if (x$nodes$shape[i] == "box") {
-      graphics::rect(at$x[i] - w[i], at$y[i] - h[i], at$x[i] + w[i], at$y[i] + h[i], col = x$nodes$fill[i])
-    } else {
-      angle <- seq(0, 2 * pi, length.out = 60)
-      graphics::polygon(at$x[i] + 1.2 * w[i] * cos(angle), at$y[i] + 1.3 * h[i] * sin(angle), col = x$nodes$fill[i])
-    }
+  angle <- seq(0, 2 * pi, length.out = 60)
+  for (i in seq_along(at$x)) {
+    if (x$nodes$shape[i] == "box")
+      graphics::rect(at$x[i] - at$w[i], at$y[i] - at$h[i], at$x[i] + at$w[i], at$y[i] + at$h[i], col = x$nodes$fill[i])
+    else graphics::polygon(at$x[i] + at$w[i] * cos(angle), at$y[i] + at$h[i] * sin(angle), col = x$nodes$fill[i])
     graphics::text(at$x[i], at$y[i], x$nodes$label[i], cex = cex)
   }
   invisible(x)
 }
 
-# Positions: layers by the longest path from the inputs, within a layer near the nodes before.
-mx.viz.internal.layout <- function(x) {
-  id <- x$nodes$id
-  from <- match(x$edges$from, id)
-  to <- match(x$edges$to, id)
-  n <- length(id)
+# Start and end of an arrow between the borders of nodes a and b.
+mx.viz.internal.arrow <- function(at, a, b, ellipse) {
+  dx <- at$x[b] - at$x[a]
+  dy <- at$y[b] - at$y[a]
+  border <- function(i) {
+    u <- abs(c(dx / at$w[i], dy / at$h[i]))
+    min(0.5, 1 / if (ellipse[i]) sqrt(sum(u^2)) else max(u))
+  }
+  s <- border(a)
+  e <- border(b)
+  c(at$x[a] + s * dx, at$y[a] + s * dy, at$x[b] - e * dx, at$y[b] - e * dy)
+}
+
+# Centres (x, y) and half sizes (w, h) of the nodes in inches, and the size of the whole. Layers are by the longest path
+# from the inputs; within a layer nodes are near what comes before them.
+mx.viz.internal.layout <- function(x, cex) {
+  inches <- function(text, measure) measure(text, units = "inches", cex = cex)
+  plain <- x$nodes$shape == "box"
+  w <- inches(x$nodes$label, graphics::strwidth) / 2 * ifelse(plain, 1, 1.3) + 0.08
+  h <- inches(x$nodes$label, graphics::strheight) / 2 * ifelse(plain, 1, 1.3) + 0.08
+  from <- match(x$edges$from, x$nodes$id)
+  to <- match(x$edges$to, x$nodes$id)
+  n <- length(w)
   layer <- integer(n)
   for (i in seq_len(n)) { # rows are in topological order
     before <- from[to == i]
@@ -249,14 +260,25 @@ mx.viz.internal.layout <- function(x) {
     after <- to[from == i]
     if (!any(to == i) && length(after)) layer[i] <- min(layer[after]) - 1L
   }
-  place <- numeric(n)
+  down <- x$direction == "TD"
+  along <- if (down) h else w   # half sizes in the direction of the arrows
+  across <- if (down) w else h
+  gap <- 0.3 + if (down) 0 else max(0, inches(x$edges$label, graphics::strwidth))
+  main <- cross <- numeric(n)
+  end <- 0.1
   for (l in sort(unique(layer))) {
     rows <- which(layer == l)
-    want <- vapply(rows, function(i) {
-      before <- from[to == i]
-      if (length(before)) mean(place[before]) else 0
-    }, 0)
-    place[rows[order(want)]] <- seq_along(rows) - (length(rows) + 1) / 2
+    want <- vapply(rows, function(i) mean(c(cross[from[to == i]], if (!any(to == i)) 0)), 0)
+    rows <- rows[order(want)]
+    width <- 2 * across[rows] + 0.2
+    cross[rows] <- cumsum(width) - width / 2 - sum(width) / 2
+    thick <- max(along[rows])
+    main[rows] <- end + thick
+    end <- end + 2 * thick + gap
   }
-  if (x$direction == "TD") list(x = place, y = -layer) else list(x = layer, y = -place)
+  end <- end - gap + 0.1
+  span <- range(cross - across, cross + across) + c(-0.1, 0.1)
+  size <- c(diff(span), end)
+  if (down) list(x = cross - span[1L], y = end - main, w = w, h = h, size = size)
+  else list(x = main, y = span[2L] - cross, w = w, h = h, size = rev(size))
 }
