@@ -2,7 +2,8 @@
 
 # Linear regression on two features.
 net.regression <- function(hidden = 1)
-  mx.symbol.LinearRegressionOutput(mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = hidden, name = "fc"),
+  mx.symbol.LinearRegressionOutput(mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = hidden,
+                                                            name = "fc"),
                                    name = "lro")
 
 # Two dense layers and a softmax.

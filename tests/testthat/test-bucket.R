@@ -1,7 +1,9 @@
-two <- function() list("2" = list(data = matrix(1:6, 2), label = c(0, 1, 0)), "3" = list(data = matrix(c(1, 2, 0, 4, 5, 6), 3), label = c(1, 0)))
+two <- function() list("2" = list(data = matrix(1:6, 2), label = c(0, 1, 0)), "3" = list(data = matrix(c(1, 2, 0, 4, 5,
+    6), 3), label = c(1, 0)))
 pass <- function(it) {
   out <- list()
-  while (it$iter.next()) out[[length(out) + 1]] <- c(list(bucket = names(it$bucketID), id = it$bucketID[[1]], pad = it$num.pad()), values(it$value()))
+  while (it$iter.next()) out[[length(out) + 1]] <- c(list(bucket = names(it$bucketID), id = it$bucketID[[1]],
+                                                          pad = it$num.pad()), values(it$value()))
   out
 }
 
@@ -11,9 +13,12 @@ test_that("buckets are handed out batch by batch, short ones completed", {
   it$reset()
   expect_error(it$value(), "Call \\$iter.next", class = "mxnet_state_error")
   got <- pass(it)
-  expect_equal(got[[1]], list(bucket = "2", id = 1, pad = 0, data = matrix(1:4 + 0, 2), seq.mask = c(2, 2), label = c(0, 1)))
-  expect_equal(got[[2]], list(bucket = "2", id = 2, pad = 1, data = matrix(c(5, 6, 1, 2), 2), seq.mask = c(2, 2), label = c(0, 0)))
-  expect_equal(got[[3]], list(bucket = "3", id = 1, pad = 0, data = matrix(c(1, 2, 0, 4, 5, 6), 3), seq.mask = c(2, 3), label = c(1, 0)))
+  expect_equal(got[[1]], list(bucket = "2", id = 1, pad = 0, data = matrix(1:4 + 0, 2), seq.mask = c(2, 2),
+                              label = c(0, 1)))
+  expect_equal(got[[2]], list(bucket = "2", id = 2, pad = 1, data = matrix(c(5, 6, 1, 2), 2), seq.mask = c(2, 2),
+                              label = c(0, 0)))
+  expect_equal(got[[3]], list(bucket = "3", id = 1, pad = 0, data = matrix(c(1, 2, 0, 4, 5, 6), 3), seq.mask = c(2, 3),
+                              label = c(1, 0)))
   expect_false(it$iter.next())
   expect_equal(it$batch.per.epoch, 3)
   expect_false(is.mx.dataiter(it))
@@ -29,7 +34,8 @@ test_that("a bucket smaller than a batch is repeated", {
 })
 
 test_that("shuffling keeps sequences whole, varies by pass, and leaves R's seed alone", {
-  make <- function() mx.io.bucket.iter(list("2" = list(data = rbind(1:20, 1:20), label = 1:20), "3" = list(data = matrix(1:30, 3), label = 1:10)), batch.size = 5,
+  make <- function() mx.io.bucket.iter(list("2" = list(data = rbind(1:20, 1:20), label = 1:20),
+                                            "3" = list(data = matrix(1:30, 3), label = 1:10)), batch.size = 5,
                                        shuffle = TRUE, seed = 3)
   set.seed(9)
   u <- runif(1)
@@ -62,9 +68,12 @@ test_that("sequences may have features, labels a length", {
 
 test_that("bad buckets are errors", {
   expect_error(mx.io.bucket.iter(list(1), 2), "named by sequence length", class = "mxnet_value_error")
-  expect_error(mx.io.bucket.iter(list("2" = list(data = matrix(1:4, 2))), 2), "Bucket 2 must be list", class = "mxnet_value_error")
-  expect_error(mx.io.bucket.iter(list("2" = list(data = 1:4, label = 1:4)), 2), "must be a matrix", class = "mxnet_value_error")
-  expect_error(mx.io.bucket.iter(list("2" = list(data = matrix(1:4, 2), label = 1:3)), 2), "2 sequences and 3 labels", class = "mxnet_value_error")
+  expect_error(mx.io.bucket.iter(list("2" = list(data = matrix(1:4, 2))), 2), "Bucket 2 must be list",
+               class = "mxnet_value_error")
+  expect_error(mx.io.bucket.iter(list("2" = list(data = 1:4, label = 1:4)), 2), "must be a matrix",
+               class = "mxnet_value_error")
+  expect_error(mx.io.bucket.iter(list("2" = list(data = matrix(1:4, 2), label = 1:3)), 2), "2 sequences and 3 labels",
+               class = "mxnet_value_error")
   expect_output(print(mx.io.bucket.iter(two(), 2)), "<BucketIter> 2 buckets \\(2 and 3\\), 3 batches of 2")
 })
 
@@ -80,7 +89,8 @@ counts <- function(n, len, seed) {
 }
 net.of <- function(len = NULL) {
   build <- if (is.null(len)) rnn.graph else function(...) rnn.graph.unroll(seq_len = len, ...)
-  build(num_rnn_layer = 1, input_size = 3, num_embed = 3, num_hidden = 6, num_decode = 2, config = "seq-to-one", cell_type = "lstm", loss_output = "softmax",
+  build(num_rnn_layer = 1, input_size = 3, num_embed = 3, num_hidden = 6, num_decode = 2, config = "seq-to-one",
+        cell_type = "lstm", loss_output = "softmax",
         masking = TRUE)
 }
 
@@ -90,19 +100,22 @@ test_that("networks of several lengths share what they learn", {
   for (symbol in list(net.of(), list("5" = net.of(5), "3" = net.of(3)))) {
     mx.set.seed(2)
     log <- mx.metric.logger()
-    model <- mx.model.buckets(symbol, train, test, num.round = 25, metric = mx.metric.accuracy, initializer = mx.init.Xavier(), verbose = FALSE,
+    model <- mx.model.buckets(symbol, train, test, num.round = 25, metric = mx.metric.accuracy,
+                              initializer = mx.init.Xavier(), verbose = FALSE,
                               optimizer = mx.opt.create("adam", learning.rate = 0.02, rescale.grad = 1 / 20),
                               epoch.end.callback = mx.callback.log.train.metric(1, log))
     expect_gt(utils::tail(log$eval, 1), 0.9)
     expect_false(any(c("seq.mask", "rnn.state", "data") %in% names(model$arg.params)))
     if (is.list(symbol)) expect_identical(arguments(model$symbol), arguments(symbol[[1]]))
-    else expect_gt(mean(max.col(t(mx.infer.rnn(test, model))) - 1 == c(counts(50, 5, 3)$label, counts(45, 3, 4)$label)), 0.9)
+    else expect_gt(mean(max.col(t(mx.infer.rnn(test, model))) - 1 == c(counts(50, 5, 3)$label, counts(45, 3,
+        4)$label)), 0.9)
   }
 })
 
 test_that("an optimizer may be named, one symbol may train on any iterator, devices share batches", {
   d <- counts(60, 3, 1)
-  net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 3, num_embed = 3, num_hidden = 4, num_decode = 2, config = "seq-to-one", cell_type = "gru",
+  net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 3, num_embed = 3, num_hidden = 4,
+                          num_decode = 2, config = "seq-to-one", cell_type = "gru",
                           loss_output = "softmax")
   train <- function(iter, ...) {
     mx.set.seed(2)
@@ -110,8 +123,10 @@ test_that("an optimizer may be named, one symbol may train on any iterator, devi
   }
   bucket <- train(mx.io.bucket.iter(list("3" = d), batch.size = 20))
   expect_equal(train(mx.io.arrayiter(d$data, d$label, batch.size = 20)), bucket)
-  expect_equal(train(mx.io.bucket.iter(list("3" = d), batch.size = 20), ctx = list(mx.cpu(0), mx.cpu(1))), bucket, tolerance = 1e-5)
-  expect_equal(train(mx.io.bucket.iter(list("3" = d), batch.size = 20), optimizer = mx.opt.create("sgd", rescale.grad = 1 / 20)), bucket, tolerance = 1e-5)
+  expect_equal(train(mx.io.bucket.iter(list("3" = d), batch.size = 20), ctx = list(mx.cpu(0), mx.cpu(1))), bucket,
+               tolerance = 1e-5)
+  expect_equal(train(mx.io.bucket.iter(list("3" = d), batch.size = 20), optimizer = mx.opt.create("sgd",
+      rescale.grad = 1 / 20)), bucket, tolerance = 1e-5)
 })
 
 test_that("given parameters are merged, fixed ones stay out", {
@@ -126,7 +141,10 @@ test_that("given parameters are merged, fixed ones stay out", {
 test_that("training on buckets says what is wrong", {
   it <- mx.io.bucket.iter(two(), batch.size = 2)
   expect_error(mx.model.buckets(1, it), "must be a symbol or a list of symbols", class = "mxnet_value_error")
-  expect_error(mx.model.buckets(list("2" = net.of(2)), mx.io.arrayiter(1:4, 1:4, 2)), "needs a bucket iterator", class = "mxnet_value_error")
-  expect_error(mx.model.buckets(list("2" = net.of(2)), it, verbose = FALSE), "no symbol for bucket 3", class = "mxnet_value_error")
-  expect_error(mx.model.buckets(mx.symbol.Variable("x") * 2, it, verbose = FALSE), "takes none of the entries", class = "mxnet_value_error")
+  expect_error(mx.model.buckets(list("2" = net.of(2)), mx.io.arrayiter(1:4, 1:4, 2)), "needs a bucket iterator",
+               class = "mxnet_value_error")
+  expect_error(mx.model.buckets(list("2" = net.of(2)), it, verbose = FALSE), "no symbol for bucket 3",
+               class = "mxnet_value_error")
+  expect_error(mx.model.buckets(mx.symbol.Variable("x") * 2, it, verbose = FALSE), "takes none of the entries",
+               class = "mxnet_value_error")
 })

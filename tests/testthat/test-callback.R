@@ -26,7 +26,8 @@ test_that("the speedometer starts with the first batch of an epoch", {
   expect_silent(meter(1, 3, env))
   expect_length(messages(meter(1, 4, env)), 1)
   expect_silent(meter(2, 1, env))
-  expect_match(messages(mx.callback.log.speedometer(10, 1)(1, 2, list2env(list(init = TRUE, count = 1, tic = Sys.time())))), "samples/sec$")
+  expect_match(messages(mx.callback.log.speedometer(10, 1)(1, 2, list2env(list(init = TRUE, count = 1,
+      tic = Sys.time())))), "samples/sec$")
 })
 
 test_that("checkpoints are saved every so many epochs", {
@@ -36,7 +37,8 @@ test_that("checkpoints are saved every so many epochs", {
   expect_silent(save(1, 0, env))
   expect_identical(messages(save(2, 0, env)), paste0("Model checkpoint saved to ", prefix, "-0002.params\n"))
   expect_silent(save(4, 0, env, verbose = FALSE))
-  expect_setequal(basename(Sys.glob(paste0(prefix, "*"))), paste0(basename(prefix), c("-0002.params", "-0004.params", "-symbol.json")))
+  expect_setequal(basename(Sys.glob(paste0(prefix, "*"))), paste0(basename(prefix), c("-0002.params", "-0004.params",
+      "-symbol.json")))
   unlink(Sys.glob(paste0(prefix, "*")))
 })
 
@@ -50,11 +52,14 @@ test_that("thresholds stop", {
   expect_true(mx.callback.early.stop(eval.metric = 1)(1, 0, env.of(train.metric = c(1, 5)), FALSE)) # no validation
 })
 
-steps <- function(stopper, v, ...) vapply(seq_along(v), function(i) stopper(i, 0, env.of(eval.metric = c(1, v[i])), ...), NA)
+steps <- function(stopper, v, ...) vapply(seq_along(v), function(i) stopper(i, 0, env.of(eval.metric = c(1, v[i])),
+    ...), NA)
 
 test_that("bad steps are counted from the best value", {
-  expect_identical(steps(mx.callback.early.stop(bad.steps = 2), c(5, 4, 6, 7, 3, 8, 9), FALSE), c(TRUE, TRUE, TRUE, FALSE, TRUE, TRUE, FALSE))
-  expect_identical(steps(mx.callback.early.stop(bad.steps = 2, maximize = TRUE), c(1, 2, 1, 1), FALSE), c(TRUE, TRUE, TRUE, FALSE))
+  expect_identical(steps(mx.callback.early.stop(bad.steps = 2), c(5, 4, 6, 7, 3, 8, 9), FALSE), c(TRUE, TRUE, TRUE,
+      FALSE, TRUE, TRUE, FALSE))
+  expect_identical(steps(mx.callback.early.stop(bad.steps = 2, maximize = TRUE), c(1, 2, 1, 1), FALSE), c(TRUE, TRUE,
+      TRUE, FALSE))
   stopper <- mx.callback.early.stop(bad.steps = 2, verbose = TRUE)
   expect_identical(messages(steps(stopper, c(5, 4, 6, 7))), "Best score=4, iteration [2]") # verbose may be left out
   expect_identical(steps(stopper, c(9, 9, 10, 11), FALSE), c(TRUE, TRUE, TRUE, FALSE)) # a new run starts over

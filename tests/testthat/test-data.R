@@ -28,7 +28,8 @@ test_that("MNIST is read from a folder", {
 test_that("CIFAR-10 and the text are read from a folder", {
   folder <- tempfile()
   dir.create(folder)
-  for (f in c(paste0("data_batch_", 1:5), "test_batch")) writeBin(as.raw(rep(c(7, rep(c(51, 102, 255), each = 1024)), 2)), file.path(folder, paste0(f, ".bin")))
+  for (f in c(paste0("data_batch_", 1:5), "test_batch")) writeBin(as.raw(rep(c(7, rep(c(51, 102, 255), each = 1024)),
+      2)), file.path(folder, paste0(f, ".bin")))
   d <- mx.data.cifar10(folder)
   expect_identical(dim(d$train$data), c(32L, 32L, 3L, 10L))
   expect_equal(d$test$data[3, 4, , 2], c(0.2, 0.4, 1))
@@ -44,7 +45,8 @@ test_that("downloads are checked, kept, and fail with advice", {
   source <- folder.of()
   cache <- tempfile()
   names <- list.files(source)
-  files <- data.frame(file = names, bytes = file.size(file.path(source, names)), md5 = unname(tools::md5sum(file.path(source, names))))
+  files <- data.frame(file = names, bytes = file.size(file.path(source, names)),
+                      md5 = unname(tools::md5sum(file.path(source, names))))
   set <- list(url = paste0("file://", source, "/"), files = files)
   fetch <- mxnet:::mx.data.internal.fetch
   environment(fetch) <- list2env(list(mx.data.internal.sets = list(own = set)), parent = environment(fetch))

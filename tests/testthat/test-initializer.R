@@ -10,7 +10,8 @@ test_that("names decide what is drawn", {
   expect_identical(as.array(init("bn_moving_mean", 2, mx.cpu())), c(0, 0))
   expect_identical(as.array(init("bn_beta", 2)), c(0, 0)) # the device may be left out
   expect_null(init("rnn.state", 2, mx.cpu(), allow.unknown = TRUE))
-  expect_error(init("rnn.state", 2, mx.cpu()), "Unkown initialization pattern for  rnn.state", class = "mxnet_value_error")
+  expect_error(init("rnn.state", 2, mx.cpu()), "Unkown initialization pattern for  rnn.state",
+               class = "mxnet_value_error")
 })
 
 test_that("normal and Xavier have the right width", {
@@ -35,8 +36,10 @@ test_that("the seed decides the numbers", {
 })
 
 test_that("bad words are errors when called", {
-  expect_error(mx.init.Xavier(factor_type = "both")("a_weight", c(2, 2), mx.cpu()), "factor type", class = "mxnet_value_error")
-  expect_error(mx.init.Xavier(rnd_type = "cauchy")("a_weight", c(2, 2), mx.cpu()), "random type", class = "mxnet_value_error")
+  expect_error(mx.init.Xavier(factor_type = "both")("a_weight", c(2, 2), mx.cpu()), "factor type",
+               class = "mxnet_value_error")
+  expect_error(mx.init.Xavier(rnd_type = "cauchy")("a_weight", c(2, 2), mx.cpu()), "random type",
+               class = "mxnet_value_error")
 })
 
 test_that("mx.init.create skips or refuses unknown names", {

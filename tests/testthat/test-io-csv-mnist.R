@@ -54,7 +54,8 @@ test_that("files larger than a chunk, and than what is kept, give the same", {
       if (!is.null(con)) close(con)
       con <<- file(path, "rt")
     }
-    src <- mxnet:::mx.io.internal.rows(open, rows, function() NULL, list(data = 2), 4, TRUE, "x", chunk.numbers = 16, kept.numbers = kept)
+    src <- mxnet:::mx.io.internal.rows(open, rows, function() NULL, list(data = 2), 4, TRUE, "x", chunk.numbers = 16,
+                                       kept.numbers = kept)
     it <- mxnet:::mx.io.internal.iterator(mxnet:::Rcpp_MXNativeDataIter, src)
     it$iter.next()
     for (again in 1:3) {
@@ -69,17 +70,24 @@ test_that("files larger than a chunk, and than what is kept, give the same", {
 })
 
 test_that("bad CSV files and arguments are errors", {
-  expect_error(mx.io.CSVIter(data.csv = "absent.csv", data.shape = 3, batch.size = 2), "there is no file absent.csv", class = "mxnet_io_error")
-  expect_error(mx.io.CSVIter(data.shape = 3, batch.size = 2), "Required parameter data.csv", class = "mxnet_value_error")
+  expect_error(mx.io.CSVIter(data.csv = "absent.csv", data.shape = 3, batch.size = 2), "there is no file absent.csv",
+               class = "mxnet_io_error")
+  expect_error(mx.io.CSVIter(data.shape = 3, batch.size = 2), "Required parameter data.csv",
+               class = "mxnet_value_error")
   good <- csv(matrix(1:6, 2))
   expect_error(mx.io.CSVIter(good, 3, 2), "named arguments only", class = "mxnet_value_error")
-  expect_error(mx.io.CSVIter(data.csv = good, data.shape = 3, batch.size = 2, foo = 1), "no argument `foo`", class = "mxnet_value_error")
-  expect_error(mx.io.CSVIter(data.csv = good, data.shape = "a", batch.size = 2), "`data.shape`", class = "mxnet_value_error")
-  expect_error(mx.io.CSVIter(data.csv = good, data.shape = 2, batch.size = 2)$iter.next(), "lines of 2 numbers", class = "mxnet_format_error")
+  expect_error(mx.io.CSVIter(data.csv = good, data.shape = 3, batch.size = 2, foo = 1), "no argument `foo`",
+               class = "mxnet_value_error")
+  expect_error(mx.io.CSVIter(data.csv = good, data.shape = "a", batch.size = 2), "`data.shape`",
+               class = "mxnet_value_error")
+  expect_error(mx.io.CSVIter(data.csv = good, data.shape = 2, batch.size = 2)$iter.next(), "lines of 2 numbers",
+               class = "mxnet_format_error")
   text <- tempfile()
   writeLines(c("a,b", "1,2"), text)
-  expect_error(mx.io.CSVIter(data.csv = text, data.shape = 2, batch.size = 2)$iter.next(), "lines of 2 numbers", class = "mxnet_format_error")
-  expect_error(mx.io.CSVIter(data.csv = good, data.shape = 3, label.csv = csv(1:3), batch.size = 4)$iter.next(), "differ in their number of lines",
+  expect_error(mx.io.CSVIter(data.csv = text, data.shape = 2, batch.size = 2)$iter.next(), "lines of 2 numbers",
+               class = "mxnet_format_error")
+  expect_error(mx.io.CSVIter(data.csv = good, data.shape = 3, label.csv = csv(1:3), batch.size = 4)$iter.next(),
+               "differ in their number of lines",
                class = "mxnet_format_error")
 })
 
@@ -120,7 +128,8 @@ test_that("MNIST's order follows its seed and leaves R's alone", {
   expect_identical(runif(1), u)
   expect_false(identical(order(1), order(2)))
   expect_setequal(order(3), 0:19)
-  part <- mx.io.MNISTIter(image, label, batch.size = 5, shuffle = FALSE, flat = TRUE, silent = TRUE, part.index = 1, num.parts = 4)
+  part <- mx.io.MNISTIter(image, label, batch.size = 5, shuffle = FALSE, flat = TRUE, silent = TRUE, part.index = 1,
+                          num.parts = 4)
   expect_equal(unlist(pass(part, "label")), 5:9 + 0)
 })
 
@@ -130,7 +139,8 @@ test_that("bad MNIST files are errors", {
   expect_error(mx.io.MNISTIter("absent", label), "no file absent", class = "mxnet_io_error")
   expect_error(mx.io.MNISTIter(label, label), "no idx file of 3", class = "mxnet_format_error")
   expect_error(mx.io.MNISTIter(idx(c(2051, 3, 1, 1), 1:2), label), "ends before", class = "mxnet_format_error")
-  expect_error(mx.io.MNISTIter(idx(c(2051, 3, 1, 1), 1:3), label), "3 images and 2 labels", class = "mxnet_format_error")
+  expect_error(mx.io.MNISTIter(idx(c(2051, 3, 1, 1), 1:3), label), "3 images and 2 labels",
+               class = "mxnet_format_error")
   expect_error(mx.io.MNISTIter(good, label, silent = TRUE), "fewer than a batch", class = "mxnet_value_error")
   expect_error(mx.io.MNISTIter(good, label, foo = 1), "no argument `foo`", class = "mxnet_value_error")
 })
@@ -147,13 +157,16 @@ test_that("LibSVM files become dense batches", {
   it <- mx.io.LibSVMIter(data.libsvm = file, data.shape = 3, label.libsvm = labels, label.shape = 2, batch.size = 3)
   expect_equal(pass(it, "label")[[1]], matrix(c(1, 0, 0, 2, 0, 0), 2))
   writeLines("1 3:1", file)
-  expect_error(mx.io.LibSVMIter(data.libsvm = file, data.shape = 3, batch.size = 1)$iter.next(), "no LibSVM text", class = "mxnet_format_error")
+  expect_error(mx.io.LibSVMIter(data.libsvm = file, data.shape = 3, batch.size = 1)$iter.next(), "no LibSVM text",
+               class = "mxnet_format_error")
   writeLines("1 a:1", file)
-  expect_error(mx.io.LibSVMIter(data.libsvm = file, data.shape = 3, batch.size = 1)$iter.next(), class = "mxnet_format_error")
+  expect_error(mx.io.LibSVMIter(data.libsvm = file, data.shape = 3, batch.size = 1)$iter.next(),
+               class = "mxnet_format_error")
 })
 
 test_that("file iterators print what they are", {
-  expect_output(print(mx.io.CSVIter(data.csv = csv(matrix(1:6, 2)), data.shape = 3, batch.size = 2)), "<MXNativeDataIter> CSV file .*: data 3 x 2, label 2")
+  expect_output(print(mx.io.CSVIter(data.csv = csv(matrix(1:6, 2)), data.shape = 3, batch.size = 2)),
+                "<MXNativeDataIter> CSV file .*: data 3 x 2, label 2")
 })
 
 test_that("an iterator that is dropped half way closes its file", {

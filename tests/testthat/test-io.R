@@ -77,7 +77,8 @@ test_that("wrong use is an error", {
 })
 
 test_that("classes of one's own may have any fields", {
-  Own <- setRefClass("Own", contains = "Rcpp_MXArrayDataIter", fields = c("iter", "data.csv", "data.shape", "batch.size", "data", "label"), methods = list(
+  fields <- c("iter", "data.csv", "data.shape", "batch.size", "data", "label")
+  Own <- setRefClass("Own", contains = "Rcpp_MXArrayDataIter", fields = fields, methods = list(
     initialize = function(iter) {
       .self$iter <- iter
       .self$batch.size <- 2
@@ -103,5 +104,6 @@ test_that("a pass is collected without padding", {
 })
 
 test_that("iterators print what they are", {
-  expect_output(print(mx.io.arrayiter(matrix(1:12, 2), 1:6, batch.size = 4)), "<MXArrayDataIter> 6 examples in 2 batches: data 2 x 4, label 4")
+  expect_output(print(mx.io.arrayiter(matrix(1:12, 2), 1:6, batch.size = 4)),
+                "<MXArrayDataIter> 6 examples in 2 batches: data 2 x 4, label 4")
 })

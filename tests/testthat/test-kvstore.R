@@ -16,7 +16,8 @@ test_that("an optimizer in the store keeps its state", {
   kv <- mx.kv.create()
   kv$init(0, list(nd(1)))
   kv$set.optimizer(list(create.state = function(index, weight) 0,
-                        update = function(index, weight, grad, state) list(weight = weight - grad * (state + 1), state = state + 1)))
+                        update = function(index, weight, grad, state) list(weight = weight - grad * (state + 1),
+                                                                           state = state + 1)))
   for (i in 1:2) kv$push(0, list(list(nd(1)), list(nd(1))), 0)
   out <- list(nd(0))
   kv$pull(0, list(out), 0)

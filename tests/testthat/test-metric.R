@@ -64,7 +64,8 @@ test_that("custom metrics take functions of R numbers or arrays", {
 test_that("wrong numbers of labels are errors", {
   m <- mx.metric.mse
   expect_error(m$update(mx.nd.array(1:3), mx.nd.array(1:2), m$init()), class = "mxnet_error")
-  expect_error(mx.metric.accuracy$update(mx.nd.array(1), mx.nd.array(1), c(0, 0)), "c\\(classes, n\\)", class = "mxnet_value_error")
+  expect_error(mx.metric.accuracy$update(mx.nd.array(1), mx.nd.array(1), c(0, 0)), "c\\(classes, n\\)",
+               class = "mxnet_value_error")
 })
 
 test_that("metrics and loggers print", {

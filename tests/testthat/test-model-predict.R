@@ -7,7 +7,8 @@ test_that("predictions are the network's, in any batch size and layout", {
   X <- matrix(rnorm(22), 2)
   model <- model.plain(data = c(2, 4))
   expected <- by.hand(model, X)
-  for (batch in c(1, 4, 11, 128)) expect_equal(predict(model, X, array.layout = "colmajor", array.batch.size = batch), expected, tolerance = 1e-6)
+  for (batch in c(1, 4, 11, 128)) expect_equal(predict(model, X, array.layout = "colmajor", array.batch.size = batch),
+                                               expected, tolerance = 1e-6)
   expect_equal(predict(model, t(X), array.layout = "rowmajor"), expected, tolerance = 1e-6)
   expect_equal(predict(model, as.data.frame(t(X))), expected, tolerance = 1e-6)
   expect_warning(p <- predict(model, X), "use colmajor")
@@ -40,7 +41,8 @@ test_that("networks with several inputs are fed from lists and iterators", {
   X <- list(a = matrix(rnorm(14), 2), b = matrix(rnorm(14), 2))
   expect_equal(predict(model, X, array.batch.size = 3), by.hand(model, X$a * X$b), tolerance = 1e-6)
   expect_equal(predict(model, lapply(X, t), array.layout = "rowmajor"), by.hand(model, X$a * X$b), tolerance = 1e-6)
-  expect_error(predict(model, list(a = X$a, b = X$b[, 1:3])), "numbers of examples differ: a 7, b 3", class = "mxnet_value_error")
+  expect_error(predict(model, list(a = X$a, b = X$b[, 1:3])), "numbers of examples differ: a 7, b 3",
+               class = "mxnet_value_error")
   expect_error(predict(model, list(z = X$a)), "the network needs a, b", class = "mxnet_value_error")
 })
 
@@ -48,14 +50,17 @@ test_that("a loss with a label as input is predicted where the batch has the lab
   fc <- mx.symbol.Reshape(mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1, name = "fc"), shape = 0)
   model <- model.plain(mx.symbol.MakeLoss(mx.symbol.abs(fc - mx.symbol.Variable("label"))), data = c(2, 4), label = 4)
   X <- matrix(rnorm(10), 2)
-  expect_equal(predict(model, mx.io.arrayiter(X, 1:5, batch.size = 2)), as.vector(abs(by.hand(model, X) - 1:5)), tolerance = 1e-5)
+  expect_equal(predict(model, mx.io.arrayiter(X, 1:5, batch.size = 2)), as.vector(abs(by.hand(model, X) - 1:5)),
+               tolerance = 1e-5)
 })
 
 test_that("inner outputs of a model are predicted", {
   d <- data.plane(10)
   model <- model.plain(net.classifier(), data = c(2, 4))
-  inner <- structure(list(symbol = internals(model$symbol)[["relu1_output"]], arg.params = model$arg.params, aux.params = list()), class = "MXFeedForwardModel")
-  expect_error(predict(inner, d$data, array.layout = "colmajor"), "fc2_weight and fc2_bias", class = "mxnet_value_error")
+  inner <- structure(list(symbol = internals(model$symbol)[["relu1_output"]], arg.params = model$arg.params,
+                          aux.params = list()), class = "MXFeedForwardModel")
+  expect_error(predict(inner, d$data, array.layout = "colmajor"), "fc2_weight and fc2_bias",
+               class = "mxnet_value_error")
   p <- predict(inner, d$data, array.layout = "colmajor", allow.extra.params = TRUE)
   w <- values(model$arg.params)
   expect_equal(p, pmax(t(w$fc1_weight) %*% d$data + w$fc1_bias, 0), tolerance = 1e-5)
@@ -70,7 +75,9 @@ test_that("images keep their dims", {
 test_that("incomplete models and empty iterators are errors", {
   model <- model.plain(data = c(2, 4))
   model$arg.params$fc_weight <- NULL
-  expect_error(predict(model, matrix(1:6, 2), array.layout = "colmajor"), "lacks the parameters fc_weight", class = "mxnet_value_error")
-  Empty <- setRefClass("Empty2", contains = "Rcpp_MXArrayDataIter", methods = list(reset = function() invisible(), iter.next = function() FALSE))
+  expect_error(predict(model, matrix(1:6, 2), array.layout = "colmajor"), "lacks the parameters fc_weight",
+               class = "mxnet_value_error")
+  Empty <- setRefClass("Empty2", contains = "Rcpp_MXArrayDataIter", methods = list(reset = function() invisible(),
+      iter.next = function() FALSE))
   expect_error(predict(model.plain(data = c(2, 4)), Empty$new()), "empty iterator", class = "mxnet_value_error")
 })

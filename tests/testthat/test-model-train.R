@@ -6,7 +6,8 @@ recorded.optimizer <- function(case) {
   names(p) <- sub("^rescale_grad$", "rescale.grad", sub("^learning_rate$", "learning.rate", names(p)))
   # An update operator that mx.opt.create does not have, by the protocol for optimizers of one's own.
   own <- function(states, call)
-    list(create_exec = function(index, weight_dim, ctx) lapply(seq_len(states), function(i) mx.nd.zeros(weight_dim, ctx)),
+    list(create_exec = function(index, weight_dim, ctx) lapply(seq_len(states), function(i) mx.nd.zeros(weight_dim,
+        ctx)),
          update = function(index, exec_w, weight, grad) call(weight, grad, exec_w))
   switch(case$optimizer,
     SGD = do.call(mx.opt.create, c("sgd", p)),
@@ -29,7 +30,8 @@ recorded.optimizer <- function(case) {
     AdaGrad = do.call(mx.opt.create, c("adagrad", p)), # eps is short for epsilon
     AdaDelta = do.call(mx.opt.create, c("adadelta", p)),
     Signum = own(1, function(w, g, s)
-      mx.nd.signum.update(w, g, s[[1]], lr = p$learning.rate, momentum = p$momentum, wd = p$wd, rescale_grad = p$rescale.grad,
+      mx.nd.signum.update(w, g, s[[1]], lr = p$learning.rate, momentum = p$momentum, wd = p$wd,
+                          rescale_grad = p$rescale.grad,
                           wd_lh = p$wd_lh)),
     Ftrl = own(2, function(w, g, s)
       mx.nd.ftrl.update(w, g, s[[1]], s[[2]], lr = p$learning.rate, lamda1 = p$lamda1, beta = p$beta, wd = p$wd,
@@ -56,7 +58,8 @@ test_that("training runs agree with those of MXNet 1.9.1", {
                  optimizer = recorded.optimizer(case), epoch.end.callback = watch)
     close <- function(a, b) all(abs(unlist(a) - unlist(b)) <= 1e-5 + 1e-3 * abs(unlist(b)))
     for (s in c(5, 10, 15, 20))
-      expect_true(close(snapshots[[s]][names(start)], t[[paste0("after_", s)]][names(start)]), info = paste(case$id, "step", s))
+      expect_true(close(snapshots[[s]][names(start)], t[[paste0("after_", s)]][names(start)]), info = paste(case$id,
+          "step", s))
     expect_true(close(attr(model, "history")$train, t$loss_before_each_step$loss), info = case$id)
     expect_true(close(predict(model, it), t$output_after_20$softmax_output), info = case$id)
   }
@@ -68,8 +71,9 @@ test_that("several devices give what one device gives, with any store", {
   d <- data.plane(50)
   train <- function(devices, optimizer, ...) {
     mx.set.seed(3)
-    model <- fit(net.classifier(), d$data, d$label, ctx = lapply(seq_len(devices) - 1, mx.cpu), num.round = 3, array.batch.size = 20,
-                 learning.rate = 0.1, eval.metric = mx.metric.accuracy, optimizer = optimizer, initializer = mx.init.uniform(0.5),
+    model <- fit(net.classifier(), d$data, d$label, ctx = lapply(seq_len(devices) - 1, mx.cpu), num.round = 3,
+                 array.batch.size = 20, learning.rate = 0.1, eval.metric = mx.metric.accuracy, optimizer = optimizer,
+                 initializer = mx.init.uniform(0.5),
                  eval.data = list(data = d$data[, 1:7], label = d$label[1:7]), ...)
     list(values(model$arg.params), attr(model, "history"))
   }
@@ -86,7 +90,8 @@ test_that("several devices give what one device gives, with any store", {
 })
 
 test_that("auxiliary states of several devices are averaged", {
-  net <- mx.symbol.LinearRegressionOutput(mx.symbol.BatchNorm(mx.symbol.Variable("data"), fix_gamma = FALSE, name = "bn"),
+  net <- mx.symbol.LinearRegressionOutput(mx.symbol.BatchNorm(mx.symbol.Variable("data"), fix_gamma = FALSE,
+                                                              name = "bn"),
                                           mx.symbol.Variable("label"), name = "lro")
   x <- matrix(c(1, 1, 1, 1, 5, 5, 5, 5), 1)
   it <- mx.io.arrayiter(x, x, batch.size = 8)
@@ -96,7 +101,8 @@ test_that("auxiliary states of several devices are averaged", {
 
 test_that("a validation set may be smaller than a batch, or have none of a batch's size", {
   d <- data.plane(64)
-  model <- fit(net.classifier(), d$data, d$label, num.round = 2, array.batch.size = 32, eval.metric = mx.metric.accuracy,
+  model <- fit(net.classifier(), d$data, d$label, num.round = 2, array.batch.size = 32,
+               eval.metric = mx.metric.accuracy,
                eval.data = list(data = d$data[, 1:5], label = d$label[1:5]))
   right <- max.col(t(predict(model, d$data[, 1:5], array.layout = "colmajor"))) - 1 == d$label[1:5]
   expect_equal(attr(model, "history")$eval[2], mean(right), tolerance = 1e-6)
@@ -110,7 +116,8 @@ test_that("fixed parameters stay, and are left out of the result", {
     seen <<- as.array(env$train.execs[[1]]$ref.arg.arrays$fc_weight)
     TRUE
   }
-  model <- fit(net.regression(), d$data, d$label, num.round = 3, learning.rate = 0.1, arg.params = start, fixed.param = "fc_weight",
+  model <- fit(net.regression(), d$data, d$label, num.round = 3, learning.rate = 0.1, arg.params = start,
+               fixed.param = "fc_weight",
                epoch.end.callback = look)
   expect_named(model$arg.params, "fc_bias")
   expect_equal(seen, as.array(start$fc_weight))
@@ -122,11 +129,14 @@ test_that("callbacks see the loop, and the model when they look", {
   seen <- list()
   batches <- 0
   look <- function(iteration, nbatch, env, verbose) {
-    seen[[length(seen) + 1]] <<- list(iteration, nbatch, verbose, class(env$model), env$metric$get(env$train.metric)$name,
-                                      length(env$train.execs), is.mx.symbol(env$symbol), is.null(env$eval.metric), is.list(env$optimizer))
+    seen[[length(seen) + 1]] <<- list(iteration, nbatch, verbose, class(env$model),
+                                      env$metric$get(env$train.metric)$name,
+                                      length(env$train.execs), is.mx.symbol(env$symbol), is.null(env$eval.metric),
+                                      is.list(env$optimizer))
     TRUE
   }
-  model <- fit(net.regression(), d$data, d$label, num.round = 2, array.batch.size = 10, eval.metric = mx.metric.rmse, epoch.end.callback = look,
+  model <- fit(net.regression(), d$data, d$label, num.round = 2, array.batch.size = 10, eval.metric = mx.metric.rmse,
+               epoch.end.callback = look,
                batch.end.callback = function(iteration, nbatch, env, verbose = TRUE) batches <<- batches + 1)
   expect_identical(batches, 6)
   expect_length(seen, 2)
@@ -139,7 +149,8 @@ test_that("FALSE from an epoch callback ends training, other values do not", {
   d <- data.plane(20)
   rounds <- function(result) {
     n <- 0
-    fit(net.regression(), d$data, d$label, num.round = 4, epoch.end.callback = function(iteration, nbatch, env, verbose) {
+    fit(net.regression(), d$data, d$label, num.round = 4, epoch.end.callback = function(iteration, nbatch, env,
+        verbose) {
       n <<- n + 1
       result
     })
@@ -154,7 +165,8 @@ test_that("the model survives an error and an interrupt", {
   d <- data.plane(20)
   expect_null(mx.model.last())
   stopper <- function(how) function(iteration, nbatch, env, verbose) if (iteration < 3) TRUE else how()
-  expect_error(fit(net.regression(), d$data, d$label, num.round = 5, learning.rate = 0.1, epoch.end.callback = stopper(function() stop("enough"))), "enough")
+  expect_error(fit(net.regression(), d$data, d$label, num.round = 5, learning.rate = 0.1,
+                   epoch.end.callback = stopper(function() stop("enough"))), "enough")
   model <- mx.model.last()
   expect_s3_class(model, "MXFeedForwardModel")
   mx.set.seed(1)
@@ -165,7 +177,8 @@ test_that("the model survives an error and an interrupt", {
     tools::pskill(Sys.getpid(), tools::SIGINT)
     Sys.sleep(5)
   }
-  caught <- tryCatch(fit(net.regression(), d$data, d$label, num.round = 5, learning.rate = 0.1, epoch.end.callback = stopper(interrupt)),
+  caught <- tryCatch(fit(net.regression(), d$data, d$label, num.round = 5, learning.rate = 0.1,
+                         epoch.end.callback = stopper(interrupt)),
                      interrupt = function(c) "interrupted")
   expect_identical(caught, "interrupted")
   expect_equal(values(mx.model.last()$arg.params), values(half$arg.params))
@@ -218,7 +231,8 @@ test_that("a batch costs little besides its arithmetic", {
   d <- data.plane(20000)
   it <- mx.io.arrayiter(d$data, d$label, batch.size = 10)
   net <- net.classifier(hidden = 4)
-  net <- mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(internals(net)[["fc2_output"]], num_hidden = 2, name = "fc3"), name = "softmax")
+  net <- mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(internals(net)[["fc2_output"]], num_hidden = 2,
+                                                          name = "fc3"), name = "softmax")
   fit(net, it, num.round = 1)
   time <- min(vapply(1:3, function(i) sum(system.time(fit(net, it, num.round = 1))[1:2]), 0))
   expect_lt(time / 2000, 0.3e-3)

@@ -2,7 +2,8 @@ test_that("layouts lead to the same model", {
   d <- data.plane(30)
   train <- function(X, ...) {
     mx.set.seed(1)
-    values(mx.model.FeedForward.create(net.regression(), X = X, y = d$label, num.round = 2, verbose = FALSE, learning.rate = 0.1, ...)$arg.params)
+    values(mx.model.FeedForward.create(net.regression(), X = X, y = d$label, num.round = 2, verbose = FALSE,
+                                       learning.rate = 0.1, ...)$arg.params)
   }
   expected <- train(d$data, array.layout = "colmajor")
   expect_equal(train(t(d$data), array.layout = "rowmajor"), expected)
@@ -13,7 +14,8 @@ test_that("layouts lead to the same model", {
   expect_equal(train(as.data.frame(t(d$data))), expected)
   expect_error(train(d$data[, 1:20]), "Cannot auto select array.layout.*neither", class = "mxnet_value_error")
   square <- matrix(rnorm(4), 2)
-  expect_error(mx.model.FeedForward.create(net.regression(), square, 1:2), "Cannot auto select array.layout.*rows and columns", class = "mxnet_value_error")
+  expect_error(mx.model.FeedForward.create(net.regression(), square, 1:2),
+               "Cannot auto select array.layout.*rows and columns", class = "mxnet_value_error")
 })
 
 test_that("factors, several outputs and rows of labels are taken", {
@@ -25,7 +27,8 @@ test_that("factors, several outputs and rows of labels are taken", {
   }
   expect_equal(train(factor(ifelse(d$label > 0, "yes", "no")), net), train(d$label, net))
   two <- rbind(d$label, 1 - d$label)
-  expect_equal(train(t(two), net.regression(2), X = t(d$data), array.layout = "rowmajor"), train(two, net.regression(2)))
+  expect_equal(train(t(two), net.regression(2), X = t(d$data), array.layout = "rowmajor"),
+               train(two, net.regression(2)))
 })
 
 test_that("several inputs come as a named list", {
@@ -35,7 +38,8 @@ test_that("several inputs come as a named list", {
   X <- list(a = matrix(rnorm(60), 2), b = matrix(rnorm(60), 2))
   y <- c(1, -2) %*% (X$a * X$b)
   mx.set.seed(1)
-  model <- fit(net, X, as.vector(y), num.round = 60, array.batch.size = 10, learning.rate = 0.2, input.names = c("a", "b"), output.names = "y")
+  model <- fit(net, X, as.vector(y), num.round = 60, array.batch.size = 10, learning.rate = 0.2, 
+               input.names = c("a", "b"), output.names = "y")
   expect_equal(as.vector(as.array(model$arg.params$fc_weight)), c(1, -2), tolerance = 1e-3)
 })
 
@@ -56,52 +60,63 @@ test_that("wrong data is refused with a reason", {
   expect_error(fit(net, d$data, d$label, array.batch.size = 0), "`array.batch.size`", class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, ctx = "cpu"), "ctx must be", class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, eval.data = 5), "validation set", class = "mxnet_value_error")
-  expect_error(fit(net, d$data, d$label, eval.data = list(data = 1)), "list\\(data=R.array, label=R.array\\)", class = "mxnet_value_error")
+  expect_error(fit(net, d$data, d$label, eval.data = list(data = 1)), "list\\(data=R.array, label=R.array\\)",
+               class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, eval.metric = "accuracy"), "must be an mx.metric", class = "mxnet_value_error")
-  expect_error(fit(net, d$data, d$label, epoch.end.callback = 1), "callback must be a function", class = "mxnet_value_error")
+  expect_error(fit(net, d$data, d$label, epoch.end.callback = 1), "callback must be a function",
+               class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, num.round = -1), "`num.round`", class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, optimizer = "magic"), "Unknown optimizer magic", class = "mxnet_value_error")
-  expect_error(fit(net, d$data, d$label, learning.rat = 1, lr.speed = 2), "no argument `lr.speed`", class = "mxnet_value_error")
+  expect_error(fit(net, d$data, d$label, learning.rat = 1, lr.speed = 2), "no argument `lr.speed`",
+               class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, input.names = "image"), "has no argument image", class = "mxnet_value_error")
-  expect_error(fit(net, d$data, d$label, output.names = "answer"), "has no argument answer", class = "mxnet_value_error")
+  expect_error(fit(net, d$data, d$label, output.names = "answer"), "has no argument answer",
+               class = "mxnet_value_error")
   expect_error(fit(net, list(image = d$data), d$label), "Batches have no entry data", class = "mxnet_value_error")
-  expect_warning(fit(net, d$data, d$label, optimizer = mx.opt.create("sgd"), learning.rate = 1), "ignored: learning.rate")
+  expect_warning(fit(net, d$data, d$label, optimizer = mx.opt.create("sgd"), learning.rate = 1),
+                 "ignored: learning.rate")
 })
 
 test_that("parameters to start from are checked", {
   d <- data.plane(20)
   net <- net.regression()
   w <- mx.nd.ones(c(2, 1))
-  expect_error(fit(net, d$data, d$label, arg.params = list(fc_weight = w, fc_bias = mx.nd.zeros(1), zz = w)), "has zz, which the network has not", class = "mxnet_value_error")
+  expect_error(fit(net, d$data, d$label, arg.params = list(fc_weight = w, fc_bias = mx.nd.zeros(1), zz = w)),
+               "has zz, which the network has not", class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, arg.params = list(w)), "named list", class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, arg.params = list(fc_weight = mx.nd.ones(c(5, 1)), fc_bias = mx.nd.zeros(1))),
                "fc_weight has dim 5 x 1, the network needs 2 x 1", class = "mxnet_shape_error")
-  expect_warning(model <- fit(net, d$data, d$label, arg.params = list(fc_weight = w), num.round = 1, learning.rate = 0), "lacks fc_bias")
+  expect_warning(model <- fit(net, d$data, d$label, arg.params = list(fc_weight = w), num.round = 1,
+                              learning.rate = 0), "lacks fc_bias")
   expect_equal(as.array(model$arg.params$fc_bias), 0)
 })
 
 test_that("a loss needs no label, or takes several", {
   d <- data.plane(20)
   fc <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1, name = "fc")
-  model <- fit(mx.symbol.MakeLoss(mx.symbol.square(fc)), d$data, d$label, num.round = 30, learning.rate = 0.3, initializer = mx.init.uniform(1))
+  model <- fit(mx.symbol.MakeLoss(mx.symbol.square(fc)), d$data, d$label, num.round = 30, learning.rate = 0.3,
+               initializer = mx.init.uniform(1))
   expect_lt(max(abs(unlist(values(model$arg.params)))), 0.1) # nothing but shrinking
-  both <- mx.symbol.Group(mx.symbol.LinearRegressionOutput(fc, name = "a"), mx.symbol.LogisticRegressionOutput(fc, name = "b"))
-  expect_named(fit(both, d$data, d$label, num.round = 1)$arg.params, c("fc_weight", "fc_bias"))
+  both <- list(mx.symbol.LinearRegressionOutput(fc, name = "a"), mx.symbol.LogisticRegressionOutput(fc, name = "b"))
+  expect_named(fit(mx.symbol.Group(both), d$data, d$label, num.round = 1)$arg.params, c("fc_weight", "fc_bias"))
 })
 
 test_that("models are saved and loaded, aux states too", {
-  net <- mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(mx.symbol.BatchNorm(mx.symbol.Variable("data"), name = "bn"), num_hidden = 2, name = "fc"), name = "sm")
+  net <- mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(mx.symbol.BatchNorm(mx.symbol.Variable("data"), name = "bn"),
+                                                          num_hidden = 2, name = "fc"), name = "sm")
   d <- data.plane(40)
   model <- fit(net, d$data, d$label, num.round = 2)
   prefix <- tempfile("model")
   expect_null(mx.model.save(model, prefix, 12))
   expect_true(all(file.exists(paste0(prefix, c("-symbol.json", "-0012.params")))))
   expect_setequal(names(mx.nd.load(paste0(prefix, "-0012.params"))),
-                  c("arg:bn_gamma", "arg:bn_beta", "arg:fc_weight", "arg:fc_bias", "aux:bn_moving_mean", "aux:bn_moving_var"))
+                  c("arg:bn_gamma", "arg:bn_beta", "arg:fc_weight", "arg:fc_bias", "aux:bn_moving_mean",
+                    "aux:bn_moving_var"))
   again <- mx.model.load(prefix, 12)
   expect_identical(predict(again, d$data, array.layout = "colmajor"), predict(model, d$data, array.layout = "colmajor"))
   for (plain in list(mx.serialize(model), unserialize(serialize(model, NULL))))
-    expect_identical(predict(plain, d$data, array.layout = "colmajor"), predict(model, d$data, array.layout = "colmajor"))
+    expect_identical(predict(plain, d$data, array.layout = "colmajor"),
+                     predict(model, d$data, array.layout = "colmajor"))
   file <- tempfile(fileext = ".rds")
   saveRDS(model, file)
   expect_equal(values(readRDS(file)$aux.params), values(model$aux.params))
@@ -127,7 +142,8 @@ test_that("initial parameters need all shapes and known names", {
   p <- mx.model.init.params(net.regression(), list(data = c(3, 4)), NULL, mx.init.uniform(0.1), mx.cpu())
   expect_named(p, c("arg.params", "aux.params"))
   expect_identical(dim(p$arg.params$fc_weight), c(3L, 1L))
-  expect_error(mx.model.init.params(net.regression(), NULL, NULL, mx.init.uniform(0.1), mx.cpu()), "Not enough information to get shapes", class = "mxnet_shape_error")
+  expect_error(mx.model.init.params(net.regression(), NULL, NULL, mx.init.uniform(0.1), mx.cpu()),
+               "Not enough information to get shapes", class = "mxnet_shape_error")
 })
 
 test_that("models print and summarize", {
@@ -144,8 +160,10 @@ test_that("models print and summarize", {
 test_that("training for a while learns", {
   d <- data.plane(400)
   mx.set.seed(1)
-  expect_message(model <- mx.model.FeedForward.create(net.classifier(), d$data, d$label, array.layout = "colmajor", num.round = 10, array.batch.size = 20,
-                                                      learning.rate = 0.2, momentum = 0.9, initializer = mx.init.Xavier()), "Start training with 1 devices")
+  expect_message(
+    model <- fit(net.classifier(), d$data, d$label, verbose = TRUE, num.round = 10, array.batch.size = 20,
+                 learning.rate = 0.2, momentum = 0.9, initializer = mx.init.Xavier()),
+    "Start training with 1 devices")
   test <- data.plane(400, seed = 2)
   expect_gt(mean(max.col(t(predict(model, test$data, array.layout = "colmajor"))) - 1 == test$label), 0.97)
 })

@@ -19,7 +19,8 @@ test_that("every optimizer follows its formula, with decay, clipping and rescali
   go <- function(name, ...) do.call(three, c(list(name), list(...), common))
   g.of <- function(g) clip(2 * g, 0.6)
   d.of <- function(w, g) clip(2 * g + 0.1 * w, 0.6)
-  expect_equal(go("sgd", learning.rate = 0.2), formula(function(w, g, s) list(w - 0.2 * (g.of(g) + 0.1 * w), s)), tolerance = 1e-5)
+  expect_equal(go("sgd", learning.rate = 0.2), formula(function(w, g, s) list(w - 0.2 * (g.of(g) + 0.1 * w), s)),
+               tolerance = 1e-5)
   expect_equal(go("sgd", learning.rate = 0.2, momentum = 0.9), formula(function(w, g, s) {
     m <- 0.9 * s[[1]] - 0.2 * (g.of(g) + 0.1 * w)
     list(w + m, list(m))
@@ -89,7 +90,8 @@ test_that("optimizers of one's own step through their protocol", {
   start <- list(fc_weight = mx.nd.zeros(c(2, 1)), fc_bias = mx.nd.zeros(1))
   train <- function(optimizer, rounds) {
     mx.set.seed(1)
-    values(fit(net.regression(), d$data, d$label, optimizer = optimizer, num.round = rounds, arg.params = start)$arg.params)
+    values(fit(net.regression(), d$data, d$label, optimizer = optimizer, num.round = rounds,
+               arg.params = start)$arg.params)
   }
   expect_equal(train(own, 1), train(mx.opt.create("sgd", learning.rate = 1), 1), tolerance = 1e-6)
   bad <- list(create_exec = function(...) NULL, update = function(...) 1)
@@ -111,8 +113,10 @@ test_that("lr stands for learning.rate, and arguments are checked", {
   expect_equal(three("adadelta", eps = 1e-3), three("adadelta", epsilon = 1e-3)) # as in any call
   expect_error(mx.opt.create("magic"), "Unknown optimizer magic", class = "mxnet_value_error")
   expect_error(mx.opt.create(1), "Unknown optimizer", class = "mxnet_value_error")
-  expect_error(mx.opt.create("sgd", beta1 = 1), "has no argument `beta1`; it takes learning.rate", class = "mxnet_value_error")
-  expect_error(mx.opt.create("sgd", learning.rate = "a"), "`learning.rate` of an optimizer must be a number", class = "mxnet_value_error")
+  expect_error(mx.opt.create("sgd", beta1 = 1), "has no argument `beta1`; it takes learning.rate",
+               class = "mxnet_value_error")
+  expect_error(mx.opt.create("sgd", learning.rate = "a"), "`learning.rate` of an optimizer must be a number",
+               class = "mxnet_value_error")
   expect_error(mx.opt.create("adam", lr_scheduler = 3), "must be a function", class = "mxnet_value_error")
   expect_error(mx.opt.get.updater(list(1), list(), mx.cpu()), "list of two functions", class = "mxnet_value_error")
 })

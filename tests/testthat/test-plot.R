@@ -17,5 +17,6 @@ test_that("nothing to draw is an error", {
   expect_error(plot(mx.metric.logger()), "empty", class = "mxnet_value_error")
   expect_error(plot(model.plain(data = c(2, 4))), "no learning curve", class = "mxnet_value_error")
   d <- data.plane(10)
-  expect_error(plot(fit(net.regression(), d$data, d$label, num.round = 1)), "no learning curve", class = "mxnet_value_error")
+  expect_error(plot(fit(net.regression(), d$data, d$label, num.round = 1)), "no learning curve",
+               class = "mxnet_value_error")
 })

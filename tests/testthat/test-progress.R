@@ -7,7 +7,8 @@ test_that("the line has what one wants to know", {
 
 test_that("times are short", {
   time <- mxnet:::mx.progress.time
-  expect_identical(vapply(c(0, 59.4, 61, 3599, 3600, 7384), time, ""), c("0s", "59s", "1m 01s", "59m 59s", "1h 00m", "2h 03m"))
+  expect_identical(vapply(c(0, 59.4, 61, 3599, 3600, 7384), time, ""), c("0s", "59s", "1m 01s", "59m 59s", "1h 00m",
+                                                                         "2h 03m"))
 })
 
 test_that("there is no line outside terminals, when it is not wanted, or in silence", {
@@ -28,5 +29,6 @@ test_that("there is no line outside terminals, when it is not wanted, or in sile
   expect_identical(lines(FALSE, mxnet.progress = TRUE, cli.dynamic = TRUE), character())
   expect_identical(lines(TRUE, mxnet.progress = TRUE, cli.dynamic = FALSE), character())
   if (requireNamespace("cli", quietly = TRUE))
-    expect_match(paste(lines(TRUE, mxnet.progress = TRUE, cli.dynamic = TRUE), collapse = ""), "epoch 1/2 | batch 2", fixed = TRUE)
+    expect_match(paste(lines(TRUE, mxnet.progress = TRUE, cli.dynamic = TRUE), collapse = ""), "epoch 1/2 | batch 2",
+                 fixed = TRUE)
 })

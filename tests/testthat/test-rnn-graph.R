@@ -24,7 +24,8 @@ run <- function(net, ...) {
   given <- names(list(...))
   for (n in setdiff(names(e$ref.arg.arrays), given)) {
     d <- dim(e$ref.arg.arrays[[n]])
-    mx.exec.update.arg.arrays(e, stats::setNames(list(mx.nd.array(array(rnorm(prod(d), sd = 0.7), d))), n), match.name = TRUE)
+    mx.exec.update.arg.arrays(e, stats::setNames(list(mx.nd.array(array(rnorm(prod(d), sd = 0.7), d))), n),
+                              match.name = TRUE)
   }
   e
 }
@@ -32,7 +33,8 @@ run <- function(net, ...) {
 test_that("unrolled cells compute what is documented", {
   x <- array(rnorm(4 * 3 * 2), c(4, 3, 2)) # features, seq, batch
   for (cell in c("lstm", "gru")) {
-    net <- rnn.graph.unroll(num_rnn_layer = 2, seq_len = 3, num_hidden = 5, num_decode = 2, config = "one-to-one", cell_type = cell, loss_output = "linear")
+    net <- rnn.graph.unroll(num_rnn_layer = 2, seq_len = 3, num_hidden = 5, num_decode = 2, config = "one-to-one",
+                            cell_type = cell, loss_output = "linear")
     e <- run(net, data = dim(x), label = c(2, 3, 2))
     mx.exec.update.arg.arrays(e, list(data = mx.nd.array(x)), match.name = TRUE)
     mx.exec.forward(e, FALSE)
@@ -59,9 +61,11 @@ test_that("unrolled cells compute what is documented", {
 test_that("the fused operator and the unrolled cells agree where they are the same", {
   # LSTM without initial state: the unrolled one has no h2h term in the first step, so its bias has to be zero.
   x <- array(rnorm(3 * 4 * 2), c(3, 4, 2))
-  fused <- run(rnn.graph(num_rnn_layer = 1, num_hidden = 5, num_decode = 2, config = "seq-to-one", cell_type = "lstm", loss_output = "linear"),
+  fused <- run(rnn.graph(num_rnn_layer = 1, num_hidden = 5, num_decode = 2, config = "seq-to-one", cell_type = "lstm",
+                         loss_output = "linear"),
                data = dim(x), label = c(2, 2))
-  unrolled <- run(rnn.graph.unroll(num_rnn_layer = 1, seq_len = 4, num_hidden = 5, num_decode = 2, config = "seq-to-one", cell_type = "lstm",
+  unrolled <- run(rnn.graph.unroll(num_rnn_layer = 1, seq_len = 4, num_hidden = 5, num_decode = 2,
+                                   config = "seq-to-one", cell_type = "lstm",
                                    loss_output = "linear"), data = dim(x), label = c(2, 2))
   p <- values(unrolled$ref.arg.arrays)
   n <- 5
@@ -70,7 +74,8 @@ test_that("the fused operator and the unrolled cells agree where they are the sa
   zero <- rep(0, 4 * n)
   flat <- c(p$l1.i2h.weight[, order], p$l1.h2h.weight[, order], p$l1.i2h.bias[order], zero)
   set <- function(e, ...) mx.exec.update.arg.arrays(e, lapply(list(...), mx.nd.array), match.name = TRUE)
-  set(fused, data = x, rnn.params.weight = flat, rnn.state = array(0, c(n, 2, 1)), rnn.state.cell = array(0, c(n, 2, 1)),
+  set(fused, data = x, rnn.params.weight = flat, rnn.state = array(0, c(n, 2, 1)), rnn.state.cell = array(0,
+      c(n, 2, 1)),
       cls.weight = p$cls.weight, cls.bias = p$cls.bias)
   set(unrolled, data = x, l1.h2h.bias = zero)
   for (e in list(fused, unrolled)) mx.exec.forward(e, FALSE)
@@ -79,7 +84,8 @@ test_that("the fused operator and the unrolled cells agree where they are the sa
 
 test_that("masks cut sequences", {
   for (config in c("seq-to-one", "one-to-one")) {
-    net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 5, num_embed = 2, num_hidden = 2, num_decode = 2, config = config, cell_type = "gru",
+    net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 5, num_embed = 2, num_hidden = 2,
+                            num_decode = 2, config = config, cell_type = "gru",
                             loss_output = "linear", masking = TRUE)
     label <- if (config == "seq-to-one") c(2, 2) else c(2, 3, 2)
     e <- run(net, data = c(3, 2), label = label, seq.mask = 2)
@@ -97,8 +103,10 @@ test_that("masks cut sequences", {
 
 test_that("every loss and configuration builds, and gives gradients", {
   for (build in list(rnn.graph, function(...) rnn.graph.unroll(seq_len = 3, ...)))
-    for (cell in c("lstm", "gru")) for (config in c("seq-to-one", "one-to-one")) for (loss in c("softmax", "linear", "logistic", "MAE")) {
-      net <- build(num_rnn_layer = 2, num_hidden = 3, num_decode = 2, config = config, cell_type = cell, loss_output = loss, dropout = 0.2)
+    for (cell in c("lstm", "gru")) for (config in c("seq-to-one", "one-to-one")) for (loss in c("softmax", "linear",
+        "logistic", "MAE")) {
+      net <- build(num_rnn_layer = 2, num_hidden = 3, num_decode = 2, config = config, cell_type = cell,
+                   loss_output = loss, dropout = 0.2)
       dense <- config == "seq-to-one"
       label <- c(if (loss != "softmax") 2, if (!dense) 3, 4)
       e <- mx.simple.bind(net, mx.cpu(), grad.req = "write", data = c(2, 3, 4), label = label)
@@ -109,16 +117,20 @@ test_that("every loss and configuration builds, and gives gradients", {
 })
 
 test_that("without a loss the hidden states are returned; states can be grouped", {
-  net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, num_hidden = 4, num_decode = 2, config = "one-to-one", cell_type = "lstm")
+  net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, num_hidden = 4, num_decode = 2, config = "one-to-one",
+                          cell_type = "lstm")
   expect_identical(mx.symbol.infer.shape(net, data = c(2, 3, 5))$out.shapes[[1]], c(4L, 3L, 5L))
-  net <- rnn.graph.unroll(num_rnn_layer = 2, seq_len = 2, num_hidden = 4, num_decode = 2, config = "seq-to-one", cell_type = "lstm", loss_output = "softmax",
+  net <- rnn.graph.unroll(num_rnn_layer = 2, seq_len = 2, num_hidden = 4, num_decode = 2, config = "seq-to-one",
+                          cell_type = "lstm", loss_output = "softmax",
                           output_last_state = TRUE)
   expect_identical(grep("^init", arguments(net), value = TRUE), c("init_1_h", "init_1_c", "init_2_h", "init_2_c"))
   expect_length(outputs(net), 5)
   own <- lapply(c("a", "b"), mx.symbol.Variable)
-  net <- rnn.graph.unroll(num_rnn_layer = 2, seq_len = 2, num_hidden = 4, num_decode = 2, config = "seq-to-one", cell_type = "gru", loss_output = "softmax", init.state = own)
+  net <- rnn.graph.unroll(num_rnn_layer = 2, seq_len = 2, num_hidden = 4, num_decode = 2, config = "seq-to-one",
+                          cell_type = "gru", loss_output = "softmax", init.state = own)
   expect_true(all(c("a", "b") %in% arguments(net)))
-  net <- rnn.graph(num_rnn_layer = 1, num_hidden = 4, num_decode = 2, config = "one-to-one", cell_type = "lstm", loss_output = "softmax", output_last_state = TRUE)
+  net <- rnn.graph(num_rnn_layer = 1, num_hidden = 4, num_decode = 2, config = "one-to-one", cell_type = "lstm",
+                   loss_output = "softmax", output_last_state = TRUE)
   expect_identical(outputs(net), c("loss_output", "RNN_state_output", "RNN_statecell_output"))
 })
 
@@ -126,8 +138,11 @@ test_that("wrong arguments are errors", {
   build <- function(...) rnn.graph(num_rnn_layer = 1, num_hidden = 2, num_decode = 2, ...)
   expect_error(build(config = "many", cell_type = "gru"), "`config`", class = "mxnet_value_error")
   expect_error(build(config = "one-to-one", cell_type = "rnn"), "`cell_type`", class = "mxnet_value_error")
-  expect_error(build(config = "one-to-one", cell_type = "gru", loss_output = "hinge"), "`loss_output`", class = "mxnet_value_error")
-  expect_error(build(config = "one-to-one", cell_type = "gru", num_embed = 3), "needs `input_size`", class = "mxnet_value_error")
-  expect_error(rnn.graph.unroll(num_rnn_layer = 1, seq_len = 2, num_hidden = 2, num_decode = 2, config = "one-to-one", init.state = list()), "needs 2 symbols",
+  expect_error(build(config = "one-to-one", cell_type = "gru", loss_output = "hinge"), "`loss_output`",
+               class = "mxnet_value_error")
+  expect_error(build(config = "one-to-one", cell_type = "gru", num_embed = 3), "needs `input_size`",
+               class = "mxnet_value_error")
+  expect_error(rnn.graph.unroll(num_rnn_layer = 1, seq_len = 2, num_hidden = 2, num_decode = 2, config = "one-to-one",
+                                init.state = list()), "needs 2 symbols",
                class = "mxnet_value_error")
 })

@@ -1,5 +1,6 @@
 unrolled <- function(cell = "lstm", ...)
-  rnn.graph.unroll(num_rnn_layer = 1, input_size = 3, num_embed = 2, num_hidden = 2, num_decode = 3, config = "one-to-one", cell_type = cell,
+  rnn.graph.unroll(num_rnn_layer = 1, input_size = 3, num_embed = 2, num_hidden = 2, num_decode = 3,
+                   config = "one-to-one", cell_type = cell,
                    loss_output = "softmax", output_last_state = TRUE, ...)
 params.of <- function(net, ...) {
   shapes <- mx.symbol.infer.shape(net, ...)$arg.shapes
@@ -19,17 +20,20 @@ test_that("stepping one by one gives what the whole sequence gives", {
     step <- unrolled(cell, seq_len = 1)
     state <- NULL
     for (t in 1:3) {
-      out <- mx.infer.rnn.one.unroll(x[t, , drop = FALSE], step, num_hidden = 2, arg.params = params, aux.params = NULL, init_states = state)
+      out <- mx.infer.rnn.one.unroll(x[t, , drop = FALSE], step, num_hidden = 2, arg.params = params,
+                                     aux.params = NULL, init_states = state)
       expect_equal(as.array(out[[1]]), array(as.array(all[[1]]), c(3, 3, 2))[, t, ], tolerance = 1e-5, info = cell)
       state <- out[-1]
     }
     expect_equal(values(unname(state)), values(unname(all[-1])), tolerance = 1e-5)
-    expect_error(mx.infer.rnn.one.unroll(x, whole, 2, params, NULL, init_states = list()), "initial states", class = "mxnet_value_error")
+    expect_error(mx.infer.rnn.one.unroll(x, whole, 2, params, NULL, init_states = list()), "initial states",
+                 class = "mxnet_value_error")
   }
 })
 
 test_that("the fused operator carries its state through input.params", {
-  net <- rnn.graph(num_rnn_layer = 2, input_size = 4, num_embed = 3, num_hidden = 5, num_decode = 4, config = "one-to-one", cell_type = "lstm",
+  net <- rnn.graph(num_rnn_layer = 2, input_size = 4, num_embed = 3, num_hidden = 5, num_decode = 4,
+                   config = "one-to-one", cell_type = "lstm",
                    loss_output = "softmax", output_last_state = TRUE)
   params <- params.of(net, data = c(6, 1), label = c(6, 1))
   x <- matrix(c(0, 3, 1, 2, 2, 0), 6)
@@ -37,19 +41,23 @@ test_that("the fused operator carries its state through input.params", {
   all <- mx.infer.rnn.one(it(1:6), net, params, NULL)
   expect_identical(dim(all$RNN_state_output), c(5L, 1L, 2L))
   first <- mx.infer.rnn.one(it(1:2), net, params, NULL)
-  second <- mx.infer.rnn.one(it(3:6), net, params, NULL, input.params = list(rnn.state = first$RNN_state_output, rnn.state.cell = first$RNN_statecell_output))
+  second <- mx.infer.rnn.one(it(3:6), net, params, NULL, input.params = list(rnn.state = first$RNN_state_output,
+      rnn.state.cell = first$RNN_statecell_output))
   expect_equal(cbind(as.array(first[[1]]), as.array(second[[1]])), as.array(all[[1]]), tolerance = 1e-5)
   expect_equal(as.array(second$RNN_state_output), as.array(all$RNN_state_output), tolerance = 1e-5)
-  expect_error(mx.infer.rnn.one(it(1:2), net, params, NULL, input.params = list(rnn.state = mx.nd.zeros(3))), class = "mxnet_shape_error")
+  expect_error(mx.infer.rnn.one(it(1:2), net, params, NULL, input.params = list(rnn.state = mx.nd.zeros(3))),
+               class = "mxnet_shape_error")
 })
 
 test_that("all sequences of an iterator are predicted, without padding", {
-  net <- rnn.graph(num_rnn_layer = 1, input_size = 4, num_embed = 3, num_hidden = 5, num_decode = 2, config = "seq-to-one", cell_type = "gru",
+  net <- rnn.graph(num_rnn_layer = 1, input_size = 4, num_embed = 3, num_hidden = 5, num_decode = 2,
+                   config = "seq-to-one", cell_type = "gru",
                    loss_output = "softmax", masking = TRUE)
   params <- params.of(net, data = c(3, 2), label = 2, seq.mask = 2)
   model <- structure(list(symbol = net, arg.params = params, aux.params = list()), class = "MXFeedForwardModel")
   set.seed(1)
-  buckets <- list("3" = list(data = matrix(sample(1:3, 15, TRUE), 3), label = 1:5), "2" = list(data = matrix(sample(1:3, 6, TRUE), 2), label = 1:3))
+  buckets <- list("3" = list(data = matrix(sample(1:3, 15, TRUE), 3), label = 1:5),
+                  "2" = list(data = matrix(sample(1:3, 6, TRUE), 2), label = 1:3))
   p <- mx.infer.rnn(mx.io.bucket.iter(buckets, batch.size = 2), model)
   expect_identical(dim(p), c(2L, 8L))
   expect_equal(colSums(p), rep(1, 8), tolerance = 1e-5)

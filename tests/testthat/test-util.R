@@ -4,7 +4,8 @@ test_that("counts, flags and choices say what was wrong", {
     expect_error(mxnet:::mx.util.count(bad, "n"), "`n` must be a whole number", class = "mxnet_value_error")
   expect_true(mxnet:::mx.util.flag(1, "f"))
   expect_error(mxnet:::mx.util.flag(NA, "f"), "`f` must be TRUE or FALSE", class = "mxnet_value_error")
-  expect_error(mxnet:::mx.util.choice("c", "x", c("a", "b")), "one of \"a\", \"b\", not \"c\"", class = "mxnet_value_error")
+  expect_error(mxnet:::mx.util.choice("c", "x", c("a", "b")), "one of \"a\", \"b\", not \"c\"",
+               class = "mxnet_value_error")
 })
 
 test_that("objects and lists are put in words", {
@@ -40,6 +41,7 @@ test_that("a local seed leaves R's random numbers alone", {
 test_that("devices are checked", {
   expect_identical(mxnet:::mx.util.devices(mx.cpu()), list(mx.cpu()))
   expect_identical(mxnet:::mx.util.devices(NULL), list(mx.ctx.default()))
-  expect_error(mxnet:::mx.util.devices("cpu"), "ctx must be mx.context or list of mx.context", class = "mxnet_value_error")
+  expect_error(mxnet:::mx.util.devices("cpu"), "ctx must be mx.context or list of mx.context",
+               class = "mxnet_value_error")
   expect_error(mxnet:::mx.util.devices(list()), class = "mxnet_value_error")
 })

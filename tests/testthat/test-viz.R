@@ -1,7 +1,9 @@
 lenet <- function() {
   net <- mx.symbol.Convolution(mx.symbol.Variable("data"), kernel = c(5, 3), num_filter = 4, name = "conv1")
-  net <- mx.symbol.Pooling(mx.symbol.Activation(net, act_type = "relu", name = "relu1"), kernel = c(2, 2), stride = c(2, 2), pool_type = "max", name = "pool1")
-  mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(mx.symbol.Flatten(net, name = "flat"), num_hidden = 2, name = "fc1"), name = "softmax")
+  net <- mx.symbol.Pooling(mx.symbol.Activation(net, act_type = "relu", name = "relu1"), kernel = c(2, 2),
+                           stride = c(2, 2), pool_type = "max", name = "pool1")
+  mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(mx.symbol.Flatten(net, name = "flat"), num_hidden = 2,
+                                                   name = "fc1"), name = "softmax")
 }
 
 test_that("operators are boxes with their attributes, connections carry dims", {
@@ -22,7 +24,8 @@ test_that("operators are boxes with their attributes, connections carry dims", {
 
 test_that("variables, states and values are drawn on request", {
   all <- graph.viz(lenet(), variables = TRUE)
-  expect_setequal(setdiff(all$nodes$name, graph.viz(lenet())$nodes$name), c("conv1_weight", "conv1_bias", "fc1_weight", "fc1_bias", "softmax_label"))
+  expect_setequal(setdiff(all$nodes$name, graph.viz(lenet())$nodes$name), c("conv1_weight", "conv1_bias", "fc1_weight",
+      "fc1_bias", "softmax_label"))
   bn <- graph.viz(mx.symbol.BatchNorm(mx.symbol.Variable("data"), name = "bn"), variables = TRUE)
   expect_identical(unique(bn$nodes$fill[grepl("moving", bn$nodes$name)]), "#7fb77f")
   a <- mx.symbol.Variable("A")
@@ -39,7 +42,8 @@ test_that("drawings are plotted, and rendered where Graphviz is", {
   file <- tempfile(fileext = ".png")
   grDevices::png(file)
   for (direction in c("TD", "LR"))
-    expect_invisible(plot(graph.viz(lenet(), shape = list(data = c(9, 7, 1, 10)), direction = direction, variables = TRUE)))
+    expect_invisible(plot(graph.viz(lenet(), shape = list(data = c(9, 7, 1, 10)), direction = direction,
+                                    variables = TRUE)))
   grDevices::dev.off()
   expect_gt(file.size(file), 1000)
   svg <- mxnet:::mx.viz.internal.svg(graph.viz(lenet(), graph.width.px = 300))
