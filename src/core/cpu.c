@@ -11,7 +11,11 @@
 #include "core/memory.h"
 #include "core/thread.h"
 
-static void *cpu_alloc(mx_device *dev, size_t bytes) { return mx_malloc_aligned(bytes); }
+static void *cpu_alloc(mx_device *dev, size_t bytes) {
+  void *block = mx_malloc_aligned(bytes);
+  if (block) mx_advise_large_pages(block, bytes);
+  return block;
+}
 static void cpu_free(mx_device *dev, void *block) { mx_free_aligned(block); }
 
 enum { COPY_GRAIN = 1 << 20 }; /* bytes a thread should copy at least */

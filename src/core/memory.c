@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 static atomic_llong live_blocks;
 static atomic_llong fail_at;
@@ -57,3 +60,11 @@ mx_status mx_fail_memory(mx_error *err, size_t bytes) {
 
 int64_t mx_memory_live_blocks(void) { return atomic_load(&live_blocks); }
 void mx_memory_fail_at(int64_t n) { atomic_store(&fail_at, n); }
+
+void mx_advise_large_pages(void *block, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const uintptr_t page = (uintptr_t)1 << 21;
+  uintptr_t begin = ((uintptr_t)block + page - 1) & ~(page - 1), end = ((uintptr_t)block + bytes) & ~(page - 1);
+  if (bytes >= 4 * page && end > begin) (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#endif
+}

@@ -22,6 +22,10 @@ void mx_free(void *block);
 void *mx_malloc_aligned(size_t bytes);
 void mx_free_aligned(void *block);
 
+/* Tells the system that a large block will be written as a whole: fresh memory then comes in large pages, where a fault
+ * per 4 KB would take longer than the writing. Small blocks are left alone. */
+void mx_advise_large_pages(void *block, size_t bytes);
+
 /* Fills `err` with the standard out-of-memory message; returns MX_ERR_MEMORY. */
 mx_status mx_fail_memory(mx_error *err, size_t bytes);
 

@@ -173,6 +173,7 @@ static SEXP doubles(const mx_array *a, int64_t begin, int64_t count) {
   SEXP keeper = PROTECT(host_keeper(a)), out = PROTECT(Rf_allocVector(REALSXP, count));
   const char *host = host_data(a, keeper);
   host += (size_t)begin * mx_dtype_size(a->dtype);
+  mx_advise_large_pages(REAL(out), (size_t)count * sizeof(double));
   mx_convert(host, a->dtype, REAL(out), MX_FLOAT64, count);
   bool wide = a->dtype == MX_INT64 && count_wide((const int64_t *)host, count) > 0;
   host_release(keeper);
