@@ -354,7 +354,7 @@ static mx_status sample(const mx_call *c, law l) {
   return MX_OK;
 }
 
-#define LAW_FUNCTIONS(LAW, low)                                                      \
+#define LAW_FUNCTIONS(LAW, low)                                                           \
   static const mx_param low##_table[] = {LAW##_ROWS, OUTPUT_ROWS, MX_P_END};              \
   static const mx_param low##_like_table[] = {LAW##_ROWS, MX_P_END};                      \
   static mx_status low##_check(void *p, mx_error *err) { return check_law(LAW, p, err); } \
@@ -629,7 +629,7 @@ static mx_status zipfian_kernel(const mx_call *c, mx_error *err) {
 
 /* ---- records ---- */
 
-#define LAW_RECORDS(low, text, law_in, names, ...)                                                               \
+#define LAW_RECORDS(low, text, law_in, names, docs, ...)                                                         \
   {.name = "_random_" #low,                                                                                      \
    .aliases = MX_STRINGS("random_" #low, ##__VA_ARGS__),                                                         \
    .family = FAMILY,                                                                                             \
@@ -660,23 +660,28 @@ static mx_status zipfian_kernel(const mx_call *c, mx_error *err) {
     .doc = "For each element of the parameters, draws of " text                                                  \
            " The native shape of the output is that of the parameters followed by shape.",                       \
     .params = sample_table, .params_size = sizeof(random_params), .n_in = law_in, .n_out = 1, .in_names = names, \
-    .infer_shape = sample_shape, .infer_dtype = sample_dtype, .flags = MX_OP_RANDOM, .kernel = low##_sample      \
+    .in_doc = docs, .infer_shape = sample_shape, .infer_dtype = sample_dtype, .flags = MX_OP_RANDOM,             \
+    .kernel = low##_sample                                                                                       \
   }
 
 const mx_op mx_ops_random[] = {
-    LAW_RECORDS(uniform, "the uniform law on [low, high).", 2, MX_STRINGS("low", "high"), "uniform"),
+    LAW_RECORDS(uniform, "the uniform law on [low, high).", 2, MX_STRINGS("low", "high"),
+                MX_STRINGS("Lower bounds.", "Upper bounds, of the same shape."), "uniform"),
     LAW_RECORDS(normal, "the normal law with mean loc (mu) and standard deviation scale (sigma).", 2,
-                MX_STRINGS("mu", "sigma"), "normal"),
+                MX_STRINGS("mu", "sigma"), MX_STRINGS("Means.", "Standard deviations, of the same shape."), "normal"),
     LAW_RECORDS(gamma, "the gamma law with shape alpha and scale beta (mean alpha beta).", 2,
-                MX_STRINGS("alpha", "beta")),
-    LAW_RECORDS(exponential, "the exponential law with rate lam (mean 1 / lam).", 1, MX_STRINGS("lam")),
-    LAW_RECORDS(poisson, "the Poisson law with rate lam, as floating-point numbers.", 1, MX_STRINGS("lam")),
+                MX_STRINGS("alpha", "beta"), MX_STRINGS("Shapes.", "Scales, of the same shape.")),
+    LAW_RECORDS(exponential, "the exponential law with rate lam (mean 1 / lam).", 1, MX_STRINGS("lam"),
+                MX_STRINGS("Rates.")),
+    LAW_RECORDS(poisson, "the Poisson law with rate lam, as floating-point numbers.", 1, MX_STRINGS("lam"),
+                MX_STRINGS("Rates.")),
     LAW_RECORDS(negative_binomial,
                 "the negative binomial law: failures before the k-th success, p being the probability of a success.", 2,
-                MX_STRINGS("k", "p")),
+                MX_STRINGS("k", "p"),
+                MX_STRINGS("Numbers of successes.", "Probabilities of a success, of the same shape.")),
     LAW_RECORDS(generalized_negative_binomial,
                 "the negative binomial law with mean mu and variance mu + alpha mu^2; alpha = 0 is the Poisson law.", 2,
-                MX_STRINGS("mu", "alpha")),
+                MX_STRINGS("mu", "alpha"), MX_STRINGS("Means.", "Dispersions, of the same shape.")),
     {.name = "_random_randint",
      .aliases = MX_STRINGS("random_randint"),
      .family = FAMILY,
