@@ -6,18 +6,27 @@
 #ifndef MX_OPS_SCALAR_MATH_H
 #define MX_OPS_SCALAR_MATH_H
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC_RTC__) /* compiled at run time: there are no headers */
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#elif defined(__CUDACC__)
+#include <math.h>
 #include <stdint.h>
-#define MXS_FN static __device__ __forceinline__
 #else
 #include <math.h>
 #include <stdint.h>
 
 #include "core/vmath.h"
-#define MXS_FN MX_INLINE
 /* Without these the compiler has to call the library for the sake of errno, and no loop with a root is vectorized. */
 extern float sqrtf(float) __attribute__((const));
 extern double sqrt(double) __attribute__((const));
+#endif
+#if defined(__CUDACC__)
+#define MXS_FN static __device__ __forceinline__
+#else
+#define MXS_FN MX_INLINE
 #endif
 
 /* ---- integers ---- */
@@ -54,6 +63,99 @@ MXS_FN double mxs_digamma_double(double x) {
   double series = z * (1.0 / 12 - z * (1.0 / 120 - z * (1.0 / 252 - z * (1.0 / 240 - z * (1.0 / 132)))));
   return log(x) - 0.5 / x - series + shift;
 }
+
+#define MXS_DEFINE(T, tag, FLOOR, TRUNC, FMOD, HALF)                                                       \
+  MXS_FN T mxs_add_##tag(T a, T b) { return a + b; }                                                       \
+  MXS_FN T mxs_sub_##tag(T a, T b) { return a - b; }                                                       \
+  MXS_FN T mxs_mul_##tag(T a, T b) { return a * b; }                                                       \
+  MXS_FN T mxs_div_##tag(T a, T b) { return a / b; }                                                       \
+  MXS_FN T mxs_neg_##tag(T a) { return -a; }                                                               \
+  MXS_FN T mxs_sign_##tag(T a) { return (T)((a > 0) - (a < 0)); }                                          \
+  MXS_FN T mxs_mod_##tag(T a, T b) {                                                                       \
+    T m = FMOD(a, b);                                                                                      \
+    m = m != 0 && (m < 0) != (b < 0) ? m + b : m;                                                          \
+    return b == 0 ? 0 : m;                                                                                 \
+  }                                                                                                        \
+  /* Ties go down. */                                                                                      \
+  MXS_FN T mxs_rint_##tag(T a) {                                                                           \
+    T f = FLOOR(a);                                                                                        \
+    return a - f > (T)0.5 ? f + 1 : f;                                                                     \
+  }                                                                                                        \
+  /* Ties go away from 0. HALF is the number just below 1/2: adding it never carries past a half. */       \
+  MXS_FN T mxs_round_##tag(T a) { return TRUNC(a + (a < 0 ? -(T)(HALF) : (T)(HALF))); }
+
+MXS_DEFINE(float, float, floorf, truncf, fmodf, 0x1.fffffep-2f)
+MXS_DEFINE(double, double, floor, trunc, fmod, 0x1.fffffffffffffp-2)
+MXS_FN float mxs_digamma_float(float a) { return (float)mxs_digamma_double(a); }
+
+#if defined(__CUDACC__)
+
+#define MXS_REALS1(name, f, d)                       \
+  MXS_FN float mxs_##name(float a) { return f(a); }  \
+  MXS_FN double mxs_##name(double a) { return d(a); }
+#define MXS_REALS2(name, f, d)                                   \
+  MXS_FN float mxs_##name(float a, float b) { return f(a, b); }  \
+  MXS_FN double mxs_##name(double a, double b) { return d(a, b); }
+#define MXS_ALL1(name, f, d, i) \
+  MXS_REALS1(name, f, d)        \
+  MXS_FN int64_t mxs_##name(int64_t a) { return i(a); }
+#define MXS_ALL2(name, f, d, i) \
+  MXS_REALS2(name, f, d)        \
+  MXS_FN int64_t mxs_##name(int64_t a, int64_t b) { return i(a, b); }
+
+MXS_ALL1(abs, fabsf, fabs, mxs_abs_int)
+MXS_ALL1(neg, mxs_neg_float, mxs_neg_double, mxs_neg_int)
+MXS_ALL1(sign, mxs_sign_float, mxs_sign_double, mxs_sign_int)
+MXS_ALL1(floor, floorf, floor, mxs_same_int)
+MXS_ALL1(ceil, ceilf, ceil, mxs_same_int)
+MXS_ALL1(trunc, truncf, trunc, mxs_same_int)
+MXS_ALL1(rint, mxs_rint_float, mxs_rint_double, mxs_same_int)
+MXS_ALL1(round, mxs_round_float, mxs_round_double, mxs_same_int)
+MXS_ALL2(add, mxs_add_float, mxs_add_double, mxs_add_int)
+MXS_ALL2(sub, mxs_sub_float, mxs_sub_double, mxs_sub_int)
+MXS_ALL2(mul, mxs_mul_float, mxs_mul_double, mxs_mul_int)
+MXS_ALL2(div, mxs_div_float, mxs_div_double, mxs_div_int)
+MXS_ALL2(mod, mxs_mod_float, mxs_mod_double, mxs_mod_int)
+
+/* From exp(-|a|), which cannot overflow. */
+MXS_FN float mxs_sigmoid_float(float a) {
+  float e = expf(-fabsf(a));
+  return (a < 0 ? e : 1) / (1 + e);
+}
+MXS_FN double mxs_sigmoid_double(double a) {
+  double e = exp(-fabs(a));
+  return (a < 0 ? e : 1) / (1 + e);
+}
+MXS_REALS1(exp, expf, exp)
+MXS_REALS1(expm1, expm1f, expm1)
+MXS_REALS1(log, logf, log)
+MXS_REALS1(log2, log2f, log2)
+MXS_REALS1(log10, log10f, log10)
+MXS_REALS1(log1p, log1pf, log1p)
+MXS_REALS1(sqrt, sqrtf, sqrt)
+MXS_REALS1(cbrt, cbrtf, cbrt)
+MXS_REALS1(sigmoid, mxs_sigmoid_float, mxs_sigmoid_double)
+MXS_REALS1(tanh, tanhf, tanh)
+MXS_REALS1(sinh, sinhf, sinh)
+MXS_REALS1(cosh, coshf, cosh)
+MXS_REALS1(sin, sinf, sin)
+MXS_REALS1(cos, cosf, cos)
+MXS_REALS1(tan, tanf, tan)
+MXS_REALS1(asin, asinf, asin)
+MXS_REALS1(acos, acosf, acos)
+MXS_REALS1(atan, atanf, atan)
+MXS_REALS1(asinh, asinhf, asinh)
+MXS_REALS1(acosh, acoshf, acosh)
+MXS_REALS1(atanh, atanhf, atanh)
+MXS_REALS1(erf, erff, erf)
+MXS_REALS1(erfinv, erfinvf, erfinv)
+MXS_REALS1(gamma, tgammaf, tgamma)
+MXS_REALS1(lgamma, lgammaf, lgamma)
+MXS_REALS1(digamma, mxs_digamma_float, mxs_digamma_double)
+MXS_REALS2(pow, powf, pow)
+MXS_REALS2(hypot, hypotf, hypot)
+
+#else
 
 /* Inverse error function: the approximation of Giles ("Approximating the erfinv function", GPU Computing Gems 2, 2011)
  * followed by Newton steps, in the tails on log(erfc), which is nearly a parabola there. */
@@ -93,95 +195,11 @@ MXS_FN double mxs_erfinv_double(double x) {
   return copysign(y, x);
 }
 
-#define MXS_DEFINE(T, tag, FLOOR, TRUNC, FMOD, HALF)                                                       \
-  MXS_FN T mxs_add_##tag(T a, T b) { return a + b; }                                                       \
-  MXS_FN T mxs_sub_##tag(T a, T b) { return a - b; }                                                       \
-  MXS_FN T mxs_mul_##tag(T a, T b) { return a * b; }                                                       \
-  MXS_FN T mxs_div_##tag(T a, T b) { return a / b; }                                                       \
-  MXS_FN T mxs_neg_##tag(T a) { return -a; }                                                               \
-  MXS_FN T mxs_sign_##tag(T a) { return (T)((a > 0) - (a < 0)); }                                          \
-  MXS_FN T mxs_mod_##tag(T a, T b) {                                                                       \
-    T m = FMOD(a, b);                                                                                      \
-    m = m != 0 && (m < 0) != (b < 0) ? m + b : m;                                                          \
-    return b == 0 ? 0 : m;                                                                                 \
-  }                                                                                                        \
-  /* Ties go down. */                                                                                      \
-  MXS_FN T mxs_rint_##tag(T a) {                                                                           \
-    T f = FLOOR(a);                                                                                        \
-    return a - f > (T)0.5 ? f + 1 : f;                                                                     \
-  }                                                                                                        \
-  /* Ties go away from 0. HALF is the number just below 1/2: adding it never carries past a half. */       \
-  MXS_FN T mxs_round_##tag(T a) { return TRUNC(a + (a < 0 ? -(T)(HALF) : (T)(HALF))); }
-
-MXS_DEFINE(float, float, floorf, truncf, fmodf, 0x1.fffffep-2f)
-MXS_DEFINE(double, double, floor, trunc, fmod, 0x1.fffffffffffffp-2)
+MXS_FN float mxs_erfinv_float(float a) { return (float)mxs_erfinv_double(a); }
 MXS_FN float mxs_hypot_float(float a, float b) {
   double h = sqrt((double)a * a + (double)b * b);
   return fabsf(a) == INFINITY || fabsf(b) == INFINITY ? INFINITY : (float)h;
 }
-MXS_FN float mxs_digamma_float(float a) { return (float)mxs_digamma_double(a); }
-MXS_FN float mxs_erfinv_float(float a) { return (float)mxs_erfinv_double(a); }
-
-#if defined(__CUDACC__)
-
-#define MXS_PAIR1(name, f, d)                            \
-  MXS_FN float mxs_##name(float a) { return f(a); }      \
-  MXS_FN double mxs_##name(double a) { return d(a); }
-#define MXS_TRIPLE1(name, f, d, i) \
-  MXS_PAIR1(name, f, d)            \
-  MXS_FN int64_t mxs_##name(int64_t a) { return i(a); }
-#define MXS_PAIR2(name, f, d)                                          \
-  MXS_FN float mxs_##name(float a, float b) { return f(a, b); }        \
-  MXS_FN double mxs_##name(double a, double b) { return d(a, b); }
-#define MXS_TRIPLE2(name, f, d, i) \
-  MXS_PAIR2(name, f, d)            \
-  MXS_FN int64_t mxs_##name(int64_t a, int64_t b) { return i(a, b); }
-MXS_FN float mxs_sigmoid_float(float a) { return 1 / (1 + expf(-a)); }
-MXS_FN double mxs_sigmoid_double(double a) { return 1 / (1 + exp(-a)); }
-MXS_TRIPLE1(abs, fabsf, fabs, mxs_abs_int)
-MXS_TRIPLE1(neg, mxs_neg_float, mxs_neg_double, mxs_neg_int)
-MXS_TRIPLE1(sign, mxs_sign_float, mxs_sign_double, mxs_sign_int)
-MXS_TRIPLE1(floor, floorf, floor, mxs_same_int)
-MXS_TRIPLE1(ceil, ceilf, ceil, mxs_same_int)
-MXS_TRIPLE1(trunc, truncf, trunc, mxs_same_int)
-MXS_TRIPLE1(rint, mxs_rint_float, mxs_rint_double, mxs_same_int)
-MXS_TRIPLE1(round, mxs_round_float, mxs_round_double, mxs_same_int)
-MXS_TRIPLE2(add, mxs_add_float, mxs_add_double, mxs_add_int)
-MXS_TRIPLE2(sub, mxs_sub_float, mxs_sub_double, mxs_sub_int)
-MXS_TRIPLE2(mul, mxs_mul_float, mxs_mul_double, mxs_mul_int)
-MXS_TRIPLE2(div, mxs_div_float, mxs_div_double, mxs_div_int)
-MXS_TRIPLE2(mod, mxs_mod_float, mxs_mod_double, mxs_mod_int)
-MXS_PAIR1(exp, expf, exp)
-MXS_PAIR1(expm1, expm1f, expm1)
-MXS_PAIR1(log, logf, log)
-MXS_PAIR1(log2, log2f, log2)
-MXS_PAIR1(log10, log10f, log10)
-MXS_PAIR1(log1p, log1pf, log1p)
-MXS_PAIR1(sqrt, sqrtf, sqrt)
-MXS_PAIR1(cbrt, cbrtf, cbrt)
-MXS_PAIR1(sigmoid, mxs_sigmoid_float, mxs_sigmoid_double)
-MXS_PAIR1(tanh, tanhf, tanh)
-MXS_PAIR1(sinh, sinhf, sinh)
-MXS_PAIR1(cosh, coshf, cosh)
-MXS_PAIR1(sin, sinf, sin)
-MXS_PAIR1(cos, cosf, cos)
-MXS_PAIR1(tan, tanf, tan)
-MXS_PAIR1(asin, asinf, asin)
-MXS_PAIR1(acos, acosf, acos)
-MXS_PAIR1(atan, atanf, atan)
-MXS_PAIR1(asinh, asinhf, asinh)
-MXS_PAIR1(acosh, acoshf, acosh)
-MXS_PAIR1(atanh, atanhf, atanh)
-MXS_PAIR1(erf, erff, erf)
-MXS_PAIR1(erfinv, mxs_erfinv_float, mxs_erfinv_double)
-MXS_PAIR1(gamma, tgammaf, tgamma)
-MXS_PAIR1(lgamma, lgammaf, lgamma)
-MXS_PAIR1(digamma, mxs_digamma_float, mxs_digamma_double)
-MXS_PAIR2(pow, powf, pow)
-MXS_PAIR2(hypot, mxs_hypot_float, hypot)
-
-#else
-
 MXS_FN double mxs_lgamma_double(double a) {
   int sign; /* lgamma would write a global variable */
   return lgamma_r(a, &sign);
@@ -239,16 +257,16 @@ MXS_FN float mxs_lgamma_float(float a) {
 #endif
 
 /* Derivative of gelu_tanh: a sigmoid(u) with u = a (k + l a^2). */
-#define MXS_GELU_TANH(T, tag)                                                           \
-  MXS_FN T mxs_gelu_tanh_slope_##tag(T a) {                                             \
-    const T k = (T)1.5957691216057308, l = (T)0.07135481282553826;                      \
-    T s = mxs_sigmoid(a * (k + l * a * a));                                             \
-    return s + a * s * (1 - s) * (k + 3 * l * a * a);                                   \
+#define MXS_GELU_TANH(T, tag)                                              \
+  MXS_FN T mxs_gelu_tanh_slope_##tag(T a) {                                \
+    const T k = (T)1.5957691216057308, l = (T)0.07135481282553826;         \
+    T s = mxs_sigmoid(a * (k + l * a * a));                                \
+    return s + a * s * (1 - s) * (k + 3 * l * a * a);                      \
   }
 MXS_GELU_TANH(float, float)
 MXS_GELU_TANH(double, double)
 #if defined(__CUDACC__)
-MXS_PAIR1(gelu_tanh_slope, mxs_gelu_tanh_slope_float, mxs_gelu_tanh_slope_double)
+MXS_REALS1(gelu_tanh_slope, mxs_gelu_tanh_slope_float, mxs_gelu_tanh_slope_double)
 #else
 #define mxs_gelu_tanh_slope(a) MXS_REAL1(mxs_gelu_tanh_slope_float, mxs_gelu_tanh_slope_double, a)
 #endif
