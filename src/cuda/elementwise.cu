@@ -111,6 +111,7 @@ static __global__ void apply(arguments a) {
 #define TERNARY_ROW(name, ints, e, da, db, dc, doc)                                          \
   ROW(name, e, a, b, c) DERIVE(name##_da, MX_PARSE_##da) DERIVE(name##_db, MX_PARSE_##db) \
       DERIVE(name##_dc, MX_PARSE_##dc)
+#define QUATERNARY_ROW(name, ints, e, doc) ROW(name, e, a, b, c, d)
 #include "ops/scalar.def"
 
 /* ---- the table ---- */
@@ -137,6 +138,7 @@ static const launcher table[MX_ROW_COUNT][MX_KINDS] = {
 #define TERNARY_ROW(name, ints, e, da, db, dc, doc)                                       \
   LAUNCH_##ints(name) DERIVE(name##_da, MX_PARSE_##da) DERIVE(name##_db, MX_PARSE_##db) \
       DERIVE(name##_dc, MX_PARSE_##dc)
+#define QUATERNARY_ROW(name, ints, e, doc) LAUNCH_##ints(name)
 #include "ops/scalar.def"
 };
 
