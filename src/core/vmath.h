@@ -77,17 +77,23 @@ MX_INLINE float mx_vexpm1_float(float x) {
   return copysignf(2.0f * (half * q + (half - 0.5f)), x);
 }
 
-/* x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); f as result. For 0 < x < infinity. */
-MX_INLINE float mx_log_split(float x, float *e) {
-  int32_t tiny = x < 0x1p-126f, bits;
-  x *= tiny ? 0x1p23f : 1.0f;
+/* x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); f as result. For 2^-126 <= x < infinity. */
+MX_INLINE float mx_log_split_normal(float x, float *e) {
+  int32_t bits;
   memcpy(&bits, &x, sizeof(bits));
   bits = (int32_t)((uint32_t)bits - 0x3f3504f3u); /* sqrt(1/2); wraps below 0 */
-  *e = (float)((bits >> 23) - (tiny ? 23 : 0));
+  *e = (float)(bits >> 23);
   bits = (bits & 0x7fffff) + 0x3f3504f3;
   float m;
   memcpy(&m, &bits, sizeof(m));
   return m - 1.0f;
+}
+/* For 0 < x < infinity. */
+MX_INLINE float mx_log_split(float x, float *e) {
+  int32_t tiny = x < 0x1p-126f;
+  float f = mx_log_split_normal(x * (tiny ? 0x1p23f : 1.0f), e);
+  *e -= tiny ? 23.0f : 0.0f;
+  return f;
 }
 /* log(1 + f) - f for f in [sqrt(1/2) - 1, sqrt(2) - 1]. */
 MX_INLINE float mx_log_tail(float f) {
@@ -107,9 +113,14 @@ MX_INLINE float mx_log_limits(float x, float y) {
   y = x == 0 ? -INFINITY : y;
   return x >= 0 ? y : NAN;
 }
+MX_INLINE float mx_log_join(float f, float e) { return (mx_log_tail(f) - e * 2.12194440e-4f + f) + e * 0.693359375f; }
+MX_INLINE float mx_vlog_normal(float x) { /* for 2^-126 <= x < infinity: what random numbers need */
+  float e, f = mx_log_split_normal(x, &e);
+  return mx_log_join(f, e);
+}
 MX_INLINE float mx_vlog_float(float x) {
   float e, f = mx_log_split(x, &e);
-  return mx_log_limits(x, (mx_log_tail(f) - e * 2.12194440e-4f + f) + e * 0.693359375f);
+  return mx_log_limits(x, mx_log_join(f, e));
 }
 MX_INLINE float mx_vlog2_float(float x) {
   float e, f = mx_log_split(x, &e), t = mx_log_tail(f);

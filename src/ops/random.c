@@ -155,7 +155,7 @@ MX_CLONES static void fast_batch(law l, float a, float b, float top, uint32_t c[
   if (l == NORMAL) {
     for (int h = 0; h < 4; h += 2) {
       _Pragma("omp simd") for (int j = 0; j < BATCH; j++) {
-        float sn, cs, r = sqrtf(-2.0f * mx_vlog_float(((float)c[h][j] + 0.5f) * unit));
+        float sn, cs, r = sqrtf(-2.0f * mx_vlog_normal(((float)c[h][j] + 0.5f) * unit));
         mx_vsincos_turn((float)c[h + 1][j] * unit, &sn, &cs);
         out[4 * j + h] = a + b * (r * cs);
         out[4 * j + h + 1] = a + b * (r * sn);
@@ -172,7 +172,7 @@ MX_CLONES static void fast_batch(law l, float a, float b, float top, uint32_t c[
     } else {
       float scale = -1.0f / a;
       _Pragma("omp simd") for (int j = 0; j < BATCH; j++) out[4 * j + h] =
-          scale * mx_vlog_float(((float)c[h][j] + 0.5f) * unit);
+          scale * mx_vlog_normal(((float)c[h][j] + 0.5f) * unit);
     }
   }
 }
