@@ -46,7 +46,8 @@ static const mx_param leaky_table[] = {
 static mx_status leaky_check(void *params, mx_error *err) {
   leaky_params *p = params;
   if (p->act_type == RRELU && !(p->lower_bound <= p->upper_bound)) {
-    mx_fail(err, MX_ERR_VALUE, "lower_bound is %g, which is more than upper_bound, %g.", p->lower_bound, p->upper_bound);
+    mx_fail(err, MX_ERR_VALUE, "lower_bound is %g, which is more than upper_bound, %g.", p->lower_bound,
+            p->upper_bound);
     mx_error_set(err, argument, "lower_bound");
     mx_error_set(err, expected, "at most %g", p->upper_bound);
     mx_error_set(err, actual, "%g", p->lower_bound);
@@ -72,9 +73,12 @@ static mx_status leaky_infer(const void *params, mx_shape *in, int n_in, mx_shap
   return mx_shape_merge(&in[1], &gamma, "gamma", err);
 }
 
-#define SLOPE(name) {.kind = MX_FROM_PARAM, .offset = offsetof(leaky_params, name)}
-#define CHANNELS {.kind = MX_FROM_INPUT, .axis = 2} /* gamma is aligned with dimension 1 */
-#define DATA {.kind = MX_FROM_INPUT}
+#define SLOPE(name) \
+  { .kind = MX_FROM_PARAM, .offset = offsetof(leaky_params, name) }
+#define CHANNELS \
+  { .kind = MX_FROM_INPUT, .axis = 2 } /* gamma is aligned with dimension 1 */
+#define DATA \
+  { .kind = MX_FROM_INPUT }
 
 /* NULL for rrelu: in training it is not elementwise. */
 static const mx_elementwise *map_leaky(const void *params) {
@@ -155,8 +159,7 @@ static void leaky_out_name(const void *params, int i, char *buf, size_t size) {
   buf[size - 1] = 0;
 }
 
-static mx_status prelu_data_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out,
-                                  mx_error *err) {
+static mx_status prelu_data_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
   return mx_shape_merge(&out[0], &in[0], "output", err);
 }
 
@@ -177,15 +180,18 @@ const mx_op mx_ops_activation[] = {
     {.name = "LeakyReLU",
      .family = FAMILY,
      .doc = "Rectifiers that do not vanish below 0; data itself above it. Below 0, leaky is slope * data; elu is "
-            "slope * (exp(data) - 1); prelu is gamma * data, with a learned gamma for each channel; rrelu is s * data, with "
-            "s drawn for each element from [lower_bound, upper_bound] in training and their mean in inference. selu is elu "
+            "slope * (exp(data) - 1); prelu is gamma * data, with a learned gamma for each channel; rrelu is s * data, "
+            "with "
+            "s drawn for each element from [lower_bound, upper_bound] in training and their mean in inference. selu is "
+            "elu "
             "with fixed constants that keep mean and variance; gelu is data * Phi(data), with the normal distribution "
             "function Phi.",
      .in_doc = MX_STRINGS("Any shape; channels are dimension 1.", "(channels,) or (1,); prelu only."),
      .in_names = MX_STRINGS("data", "gamma"),
      .in_init = MX_STRINGS("", "[\"Constant\", {\"value\": 0.25}]"),
-     .source = "He et al., Delving deep into rectifiers, 2015; Clevert et al., Exponential linear units, 2016; Klambauer et "
-               "al., Self-normalizing neural networks, 2017; Hendrycks and Gimpel, Gaussian error linear units, 2016",
+     .source =
+         "He et al., Delving deep into rectifiers, 2015; Clevert et al., Exponential linear units, 2016; Klambauer et "
+         "al., Self-normalizing neural networks, 2017; Hendrycks and Gimpel, Gaussian error linear units, 2016",
      WITH_SLOPES,
      .n_in = 1,
      .n_out = 1,

@@ -1,5 +1,5 @@
-/* Operators that repeat what is small: arithmetic with broadcasting, broadcast_axis, broadcast_to, broadcast_like, where.
- * Their rows stand in scalar.def. */
+/* Operators that repeat what is small: arithmetic with broadcasting, broadcast_axis, broadcast_to, broadcast_like,
+ * where. Their rows stand in scalar.def. */
 #include <math.h>
 
 #include "ops/elementwise.h"
@@ -45,9 +45,10 @@ mx_status mx_broadcast_infer(const void *params, mx_shape *in, int n_in, mx_shap
 }
 
 #define DOC(name, text) static const char doc_##name[] __attribute__((unused)) = text;
-#define BINARY(name, ints, order, e, da, db, doc)                                                                \
-  DOC(name, doc ". Dimensions of 1 are repeated to match the other array; dimensions that are missing in front " \
-                "count as 1.")
+#define BINARY(name, ints, order, e, da, db, doc)                                                      \
+  DOC(name, doc                                                                                        \
+      ". Dimensions of 1 are repeated to match the other array; dimensions that are missing in front " \
+      "count as 1.")
 #define BROADCAST(name, row, ...) \
   MX_ELEMENTWISE(name, row, .backward = {"_backward_" #row "_lhs", "_backward_" #row "_rhs"})
 #include "ops/scalar.def"
@@ -166,8 +167,10 @@ MX_ELEMENTWISE(repeat, copy)
 
 /* ---- where ---- */
 
-/* A condition with one dimension chooses rows: its dimension is the first of the output. Otherwise it has all of them. */
-#define CONDITION {.kind = MX_FROM_INPUT, .truth = true, .axis = 1}
+/* A condition with one dimension chooses rows: its dimension is the first of the output. Otherwise it has all of them.
+ */
+#define CONDITION \
+  { .kind = MX_FROM_INPUT, .truth = true, .axis = 1 }
 MX_ELEMENTWISE(where, where, .operand = {CONDITION}, .backward = {NULL, "_backward_where_x", "_backward_where_y"})
 MX_ELEMENTWISE(where_x, where_db, .operand = {{MX_FROM_INPUT}, CONDITION})
 MX_ELEMENTWISE(where_y, where_dc, .operand = {{MX_FROM_INPUT}, CONDITION})
@@ -202,37 +205,34 @@ static mx_status where_gradient_infer(const void *params, mx_shape *in, int n_in
 /* Not over the condition, which may have another dtype. */
 static const mx_alias where_alias[] = {{0, 1}, {0, 2}, {-1, -1}};
 
-#define WHERE_GRADIENT(id)                                                                          \
-  {.name = "_backward_" #id,                                                                        \
-   .family = "Indexing and sorting",                                                                \
-   .n_in = 2,                                                                                       \
-   .n_out = 1,                                                                                      \
-   .infer_shape = where_gradient_infer,                                                             \
-   .infer_dtype = mx_infer_dtype_first,                                                             \
-   .aliases_mem = mx_elementwise_alias[1],                                                          \
-   .flags = MX_OP_ADDS | MX_OP_HIDDEN,                                                              \
-   .kernel = mx_elementwise_kernel,                                                                 \
-   .elementwise = map_##id}
+#define WHERE_GRADIENT(id)                                                                                            \
+  {                                                                                                                   \
+    .name = "_backward_" #id, .family = "Indexing and sorting", .n_in = 2, .n_out = 1,                                \
+    .infer_shape = where_gradient_infer, .infer_dtype = mx_infer_dtype_first, .aliases_mem = mx_elementwise_alias[1], \
+    .flags = MX_OP_ADDS | MX_OP_HIDDEN, .kernel = mx_elementwise_kernel, .elementwise = map_##id                      \
+  }
 
-#define ALIASES(...) (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
+#define ALIASES(...) \
+  (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
 
 const mx_op mx_ops_broadcast[] = {
-#define BROADCAST(name_, row, ...)                                                   \
-  {.name = #name_,                                                                   \
-   .aliases = ALIASES(__VA_ARGS__),                                                  \
-   .family = "Broadcasting, two inputs",                                             \
-   .doc = doc_##row,                                                                 \
-   .in_doc = MX_STRINGS("Any shape.", "A shape that can be broadcast with lhs."),    \
-   .in_names = MX_STRINGS("lhs", "rhs"),                                             \
-   .infer_shape = mx_broadcast_infer,                                                \
-   .gradient = mx_elementwise_gradient,                                              \
+#define BROADCAST(name_, row, ...)                                                \
+  {.name = #name_,                                                                \
+   .aliases = ALIASES(__VA_ARGS__),                                               \
+   .family = "Broadcasting, two inputs",                                          \
+   .doc = doc_##row,                                                              \
+   .in_doc = MX_STRINGS("Any shape.", "A shape that can be broadcast with lhs."), \
+   .in_names = MX_STRINGS("lhs", "rhs"),                                          \
+   .infer_shape = mx_broadcast_infer,                                             \
+   .gradient = mx_elementwise_gradient,                                           \
    MX_ELEMENTWISE_RECORD(name_, 2, 0)},
 #include "ops/scalar.def"
 
     {.name = "broadcast_axis",
      .aliases = MX_STRINGS("broadcast_axes"),
      .family = SHAPES,
-     .doc = "Repeats the elements of data along some of its dimensions, which must be 1: dimension axis[i] becomes size[i].",
+     .doc = "Repeats the elements of data along some of its dimensions, which must be 1: dimension axis[i] becomes "
+            "size[i].",
      .in_doc = MX_STRINGS("Any shape with dimensions of 1."),
      .params = axis_table,
      .params_size = sizeof(axis_params),
@@ -265,7 +265,8 @@ const mx_op mx_ops_broadcast[] = {
     {.name = "where",
      .aliases = MX_STRINGS("_sparse_where"),
      .family = "Indexing and sorting",
-     .doc = "Elements of x where the condition is not 0, and of y where it is. A condition with one dimension chooses whole "
+     .doc = "Elements of x where the condition is not 0, and of y where it is. A condition with one dimension chooses "
+            "whole "
             "rows.",
      .in_doc = MX_STRINGS("The shape of x, or its first dimension only; any dtype.", "Any shape.", "The shape of x."),
      .in_names = MX_STRINGS("condition", "x", "y"),

@@ -1,5 +1,5 @@
-/* Elementwise operators: all of them evaluate rows of scalar.def. What is written here is how a record is made of a row,
- * the kernel and the gradient that these records share, and the few operators with parameters of their own. */
+/* Elementwise operators: all of them evaluate rows of scalar.def. What is written here is how a record is made of a
+ * row, the kernel and the gradient that these records share, and the few operators with parameters of their own. */
 #include "ops/elementwise.h"
 
 #include <math.h>
@@ -74,8 +74,8 @@ mx_status mx_grad_reduce_to(mx_grad *g, mx_entry e, const mx_shape *shape, int a
   }
   char text[MX_SHAPE_TEXT], place[16];
   snprintf(place, sizeof(place), "%d", axis);
-  return mx_grad_call(g, "_reduce_to", (const char *const[]){"shape", mx_shape_text(shape, text), "axis", place, NULL}, &e,
-                      1, out, err);
+  return mx_grad_call(g, "_reduce_to", (const char *const[]){"shape", mx_shape_text(shape, text), "axis", place, NULL},
+                      &e, 1, out, err);
 }
 
 mx_status mx_elementwise_gradient(mx_grad *g, mx_error *err) {
@@ -174,7 +174,7 @@ static mx_status add_n_kernel(const mx_call *c, mx_error *err) {
   int64_t n = mx_shape_size(&out->shape), blocks = (n + MX_ROW_BLOCK - 1) / MX_ROW_BLOCK;
   size_t size = mx_dtype_size(out->dtype);
   if (c->req[0] == MX_NULL) return MX_OK;
-#pragma omp parallel for num_threads(mx_threads_for(n *c->n_in, MX_GRAIN))
+#pragma omp parallel for num_threads(mx_threads_for(n * c->n_in, MX_GRAIN))
   for (int64_t b = 0; b < blocks; b++) {
     _Alignas(64) double sum[MX_ROW_BLOCK], term[MX_ROW_BLOCK];
     int64_t begin = b * MX_ROW_BLOCK, m = n - begin < MX_ROW_BLOCK ? n - begin : MX_ROW_BLOCK;
@@ -202,27 +202,37 @@ const mx_alias mx_elementwise_alias[MX_MAX_OPERANDS + 1][MX_MAX_OPERANDS + 1] = 
     {{0, 0}, {0, 1}, {0, 2}, {-1, -1}},
     {{0, 0}, {0, 1}, {0, 2}, {0, 3}, {-1, -1}}};
 
-#define ALIASES(...) (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
+#define ALIASES(...) \
+  (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
 #define STRIP(...) __VA_ARGS__
 
-/* Derivatives with arrays for all operands are _backward_<row> for one operand, _backward_<row>_lhs and _rhs for two; with
- * the number of an operator with a number they are _backward_<row>_scalar (b is the number) and _rscalar (a is). */
+/* Derivatives with arrays for all operands are _backward_<row> for one operand, _backward_<row>_lhs and _rhs for two;
+ * with the number of an operator with a number they are _backward_<row>_scalar (b is the number) and _rscalar (a is).
+ */
 #define DERIVED(...) DERIVED_(__VA_ARGS__)
 #define DERIVED_(do, id, row, kind, names, ...) DERIVED_##kind(do, id, row, names)
 #define DERIVED_ZERO(...)
 #define DERIVED_PASS(...)
 #define DERIVED_NEGATE(...)
-#define DERIVED_USES(do, id, row, names) do(id, row, names)
+#define DERIVED_USES(do, id, row, names) \
+  do (id, row, names)
 
-#define NUMBER {.kind = MX_FROM_PARAM, .offset = offsetof(scalar_params, scalar)}
-#define SCALAR_g {MX_FROM_INPUT}
-#define SCALAR_a {MX_FROM_INPUT}
+#define NUMBER \
+  { .kind = MX_FROM_PARAM, .offset = offsetof(scalar_params, scalar) }
+#define SCALAR_g \
+  { MX_FROM_INPUT }
+#define SCALAR_a \
+  { MX_FROM_INPUT }
 #define SCALAR_b NUMBER
-#define SCALAR_r {MX_FROM_INPUT}
-#define RSCALAR_g {MX_FROM_INPUT}
+#define SCALAR_r \
+  { MX_FROM_INPUT }
+#define RSCALAR_g \
+  { MX_FROM_INPUT }
 #define RSCALAR_a NUMBER
-#define RSCALAR_b {MX_FROM_INPUT}
-#define RSCALAR_r {MX_FROM_INPUT}
+#define RSCALAR_b \
+  { MX_FROM_INPUT }
+#define RSCALAR_r \
+  { MX_FROM_INPUT }
 
 #define MAP_ARRAYS(id, row, names) MX_ELEMENTWISE(backward_##id, row)
 #define MAP_SCALAR(id, row, names) MX_ELEMENTWISE(backward_##id, row, .operand = {MX_EACH(SCALAR_, STRIP names)})
@@ -230,18 +240,18 @@ const mx_alias mx_elementwise_alias[MX_MAX_OPERANDS + 1][MX_MAX_OPERANDS + 1] = 
 #define MAP_COMMUTES(...)
 #define MAP_ORDERED(...) DERIVED(__VA_ARGS__)
 
-#define UNARY(name, ints, e, d, ...)                                       \
-  MX_ELEMENTWISE(name, name, .backward = {"_backward_" #name})             \
+#define UNARY(name, ints, e, d, ...)                           \
+  MX_ELEMENTWISE(name, name, .backward = {"_backward_" #name}) \
   DERIVED(MAP_ARRAYS, name, name##_da, MX_PARSE_##d)
 #define UNARY_ROW(name, ints, e, d, ...) DERIVED(MAP_ARRAYS, name, name##_da, MX_PARSE_##d)
 #define DOC(name, text) static const char doc_##name[] __attribute__((unused)) = text;
-#define BINARY(name, ints, order, e, da, db, doc)                          \
-  DOC(name##_arrays, doc ". Both arrays have one shape.")                  \
-  DOC(name##_scalar, doc ". Here lhs is data and rhs is scalar.")          \
-  DOC(name##_rscalar, doc ". Here lhs is scalar and rhs is data.")         \
-  DERIVED(MAP_ARRAYS, name##_lhs, name##_da, MX_PARSE_##da)                \
-  DERIVED(MAP_ARRAYS, name##_rhs, name##_db, MX_PARSE_##db)                \
-  DERIVED(MAP_SCALAR, name##_scalar, name##_da, MX_PARSE_##da)             \
+#define BINARY(name, ints, order, e, da, db, doc)                  \
+  DOC(name##_arrays, doc ". Both arrays have one shape.")          \
+  DOC(name##_scalar, doc ". Here lhs is data and rhs is scalar.")  \
+  DOC(name##_rscalar, doc ". Here lhs is scalar and rhs is data.") \
+  DERIVED(MAP_ARRAYS, name##_lhs, name##_da, MX_PARSE_##da)        \
+  DERIVED(MAP_ARRAYS, name##_rhs, name##_db, MX_PARSE_##db)        \
+  DERIVED(MAP_SCALAR, name##_scalar, name##_da, MX_PARSE_##da)     \
   MAP_##order(MAP_RSCALAR, name##_rscalar, name##_db, MX_PARSE_##db)
 #define ELEMWISE(name, row, ...) \
   MX_ELEMENTWISE(name, row, .backward = {"_backward_" #row "_lhs", "_backward_" #row "_rhs"})
@@ -251,9 +261,12 @@ const mx_alias mx_elementwise_alias[MX_MAX_OPERANDS + 1][MX_MAX_OPERANDS + 1] = 
   MX_ELEMENTWISE(name, row, .operand = {NUMBER, {MX_FROM_INPUT}}, .backward = {NULL, "_backward_" #row "_rscalar"})
 #include "ops/scalar.def"
 
-#define CLIP_PARAM(name) {.kind = MX_FROM_PARAM, .offset = offsetof(clip_params, name)}
-#define SMOOTH_PARAM(name) {.kind = MX_FROM_PARAM, .offset = offsetof(smooth_l1_params, name)}
-#define HARD_PARAM(name) {.kind = MX_FROM_PARAM, .offset = offsetof(hard_sigmoid_params, name)}
+#define CLIP_PARAM(name) \
+  { .kind = MX_FROM_PARAM, .offset = offsetof(clip_params, name) }
+#define SMOOTH_PARAM(name) \
+  { .kind = MX_FROM_PARAM, .offset = offsetof(smooth_l1_params, name) }
+#define HARD_PARAM(name) \
+  { .kind = MX_FROM_PARAM, .offset = offsetof(hard_sigmoid_params, name) }
 MX_ELEMENTWISE(_copy, copy)
 MX_ELEMENTWISE(clip, clip, .operand = {{MX_FROM_INPUT}, CLIP_PARAM(a_min), CLIP_PARAM(a_max)},
                .backward = {"_backward_clip"})
@@ -284,50 +297,50 @@ MX_ELEMENTWISE(backward_hard_sigmoid, hard_sigmoid_da, .operand = {{MX_FROM_INPU
 #define INPUTS_RSCALAR_a 0
 #define INPUTS_RSCALAR_b 1
 #define INPUTS_RSCALAR_r 1
-#define RECORD_NUMBER(id, n)         \
-  {.name = "_backward_" #id,         \
-   .params = scalar_table,           \
+#define RECORD_NUMBER(id, n)             \
+  {.name = "_backward_" #id,             \
+   .params = scalar_table,               \
    .params_size = sizeof(scalar_params), \
    MX_DERIVATIVE_RECORD(backward_##id, (n), NUMBERS)},
 #define RECORD_SCALAR(id, row, names) RECORD_NUMBER(id, MX_SUM(INPUTS_SCALAR_, STRIP names))
 #define RECORD_RSCALAR(id, row, names) RECORD_NUMBER(id, MX_SUM(INPUTS_RSCALAR_, STRIP names))
 
 const mx_op mx_ops_elementwise[] = {
-#define UNARY(name_, ints, e, d, doc_, ...)              \
-  {.name = #name_,                                       \
-   .aliases = ALIASES(__VA_ARGS__),                      \
-   .family = ONE,                                        \
-   .doc = doc_,                                          \
-   .in_doc = MX_STRINGS("Any shape."),                   \
-   .gradient = mx_elementwise_gradient,                  \
-   MX_ELEMENTWISE_RECORD(name_, 1, 0)},                     \
+#define UNARY(name_, ints, e, d, doc_, ...) \
+  {.name = #name_,                          \
+   .aliases = ALIASES(__VA_ARGS__),         \
+   .family = ONE,                           \
+   .doc = doc_,                             \
+   .in_doc = MX_STRINGS("Any shape."),      \
+   .gradient = mx_elementwise_gradient,     \
+   MX_ELEMENTWISE_RECORD(name_, 1, 0)},     \
       DERIVED(RECORD_UNARY, name_, name_##_da, MX_PARSE_##d)
 #define UNARY_ROW(name, ints, e, d, ...) DERIVED(RECORD_UNARY, name, name##_da, MX_PARSE_##d)
-#define BINARY(name, ints, order, e, da, db, ...)                  \
-  DERIVED(RECORD_BINARY, name##_lhs, name##_da, MX_PARSE_##da)     \
-  DERIVED(RECORD_BINARY, name##_rhs, name##_db, MX_PARSE_##db)     \
-  DERIVED(RECORD_SCALAR, name##_scalar, name##_da, MX_PARSE_##da)  \
+#define BINARY(name, ints, order, e, da, db, ...)                 \
+  DERIVED(RECORD_BINARY, name##_lhs, name##_da, MX_PARSE_##da)    \
+  DERIVED(RECORD_BINARY, name##_rhs, name##_db, MX_PARSE_##db)    \
+  DERIVED(RECORD_SCALAR, name##_scalar, name##_da, MX_PARSE_##da) \
   MAP_##order(RECORD_RSCALAR, name##_rscalar, name##_db, MX_PARSE_##db)
 #include "ops/scalar.def"
-#define ELEMWISE(name_, row, ...)                                    \
-  {.name = #name_,                                                    \
-   .aliases = ALIASES(__VA_ARGS__),                                   \
-   .family = TWO,                                                     \
-   .doc = doc_##row##_arrays,                                         \
-   .in_doc = MX_STRINGS("Any shape.", "The shape of lhs."),           \
-   .in_names = MX_STRINGS("lhs", "rhs"),                              \
-   .gradient = mx_elementwise_gradient,                               \
+#define ELEMWISE(name_, row, ...)                           \
+  {.name = #name_,                                          \
+   .aliases = ALIASES(__VA_ARGS__),                         \
+   .family = TWO,                                           \
+   .doc = doc_##row##_arrays,                               \
+   .in_doc = MX_STRINGS("Any shape.", "The shape of lhs."), \
+   .in_names = MX_STRINGS("lhs", "rhs"),                    \
+   .gradient = mx_elementwise_gradient,                     \
    MX_ELEMENTWISE_RECORD(name_, 2, 0)},
-#define WITH_NUMBER(name_, doc_, ...)                                 \
-  {.name = #name_,                                                    \
-   .aliases = ALIASES(__VA_ARGS__),                                   \
-   .family = NUMBERS,                                                 \
-   .doc = doc_,                                                       \
-   .in_doc = MX_STRINGS("Any shape."),                                \
-   .params = scalar_table,                                            \
-   .params_size = sizeof(scalar_params),                              \
-   .infer_dtype = scalar_infer_dtype,                                 \
-   .gradient = mx_elementwise_gradient,                               \
+#define WITH_NUMBER(name_, doc_, ...)    \
+  {.name = #name_,                       \
+   .aliases = ALIASES(__VA_ARGS__),      \
+   .family = NUMBERS,                    \
+   .doc = doc_,                          \
+   .in_doc = MX_STRINGS("Any shape."),   \
+   .params = scalar_table,               \
+   .params_size = sizeof(scalar_params), \
+   .infer_dtype = scalar_infer_dtype,    \
+   .gradient = mx_elementwise_gradient,  \
    MX_ELEMENTWISE_RECORD(name_, 1, 0)},
 #define SCALAR(name, row, ...) WITH_NUMBER(name, doc_##row##_scalar, __VA_ARGS__)
 #define RSCALAR(name, row, ...) WITH_NUMBER(name, doc_##row##_rscalar, __VA_ARGS__)

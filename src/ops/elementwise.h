@@ -20,21 +20,21 @@ MX_NODISCARD mx_status mx_grad_reduce_to(mx_grad *g, mx_entry e, const mx_shape 
 extern const mx_alias mx_elementwise_alias[MX_MAX_OPERANDS + 1][MX_MAX_OPERANDS + 1];
 
 /* map_<id>(params) gives {.row = row, ...}. Operands are inputs unless it says something else. */
-#define MX_ELEMENTWISE(id, row_, ...)                                                \
-  static const mx_elementwise *map_##id(const void *params) {                        \
+#define MX_ELEMENTWISE(id, row_, ...)                                                    \
+  static const mx_elementwise *map_##id(const void *params) {                            \
     static const mx_elementwise map = {.row = MX_ROW_##row_ __VA_OPT__(, ) __VA_ARGS__}; \
-    return &map;                                                                     \
+    return &map;                                                                         \
   }
 
 /* The fields of a record that every elementwise operator has. */
-#define MX_ELEMENTWISE_RECORD(id, inputs, more_flags)                                    \
-  .n_in = inputs, .n_out = 1, .aliases_mem = mx_elementwise_alias[inputs],               \
-  .flags = MX_OP_ADDS | (more_flags), .kernel = mx_elementwise_kernel, .elementwise = map_##id
+#define MX_ELEMENTWISE_RECORD(id, inputs, more_flags)                                                          \
+  .n_in = inputs, .n_out = 1, .aliases_mem = mx_elementwise_alias[inputs], .flags = MX_OP_ADDS | (more_flags), \
+  .kernel = mx_elementwise_kernel, .elementwise = map_##id
 /* The same for one that backward uses. */
-#define MX_DERIVATIVE_RECORD(id, inputs, family_)                                          \
-  .family = family_, .doc = "Factor of a gradient.", .n_in = inputs, .n_out = 1,           \
-  .infer_shape = mx_broadcast_infer, .aliases_mem = mx_elementwise_alias[inputs],          \
-  .flags = MX_OP_ADDS | MX_OP_HIDDEN, .kernel = mx_elementwise_kernel, .elementwise = map_##id
+#define MX_DERIVATIVE_RECORD(id, inputs, family_)                                                                   \
+  .family = family_, .doc = "Factor of a gradient.", .n_in = inputs, .n_out = 1, .infer_shape = mx_broadcast_infer, \
+  .aliases_mem = mx_elementwise_alias[inputs], .flags = MX_OP_ADDS | MX_OP_HIDDEN, .kernel = mx_elementwise_kernel, \
+  .elementwise = map_##id
 
 /* "g, a" to F##g OP F##a. */
 #define MX_COUNT(...) MX_COUNT_(__VA_ARGS__, 4, 3, 2, 1, 0)

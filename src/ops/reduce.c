@@ -15,8 +15,7 @@ mx_status mx_reduce_axes(const mx_shape *axis, bool exclude, int ndim, bool redu
   for (int i = 0; !all && i < axis->ndim; i++) {
     int d;
     MX_TRY(mx_axis_resolve(axis->dim[i], ndim, &d, err));
-    if (reduced[d] != exclude)
-      return mx_fail(err, MX_ERR_VALUE, "axis names dimension %d twice.", d);
+    if (reduced[d] != exclude) return mx_fail(err, MX_ERR_VALUE, "axis names dimension %d twice.", d);
     reduced[d] = !exclude;
   }
   return MX_OK;
@@ -70,8 +69,7 @@ static mx_status reduce_prepare(const mx_reduce *r, mx_call *c) {
 }
 
 static mx_status reduce_kernel(const mx_reduce *r, const mx_call *c) {
-  if (c->req[0] != MX_NULL)
-    mx_reduce_run(r, c->in[0].data, c->out[0].data, c->req[0] == MX_ADD, NULL, c->workspace);
+  if (c->req[0] != MX_NULL) mx_reduce_run(r, c->in[0].data, c->out[0].data, c->req[0] == MX_ADD, NULL, c->workspace);
   return MX_OK;
 }
 
@@ -213,19 +211,20 @@ static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_
   X(sum, ("_sparse_sum", "sum_axis"), 1, spread(c, MX_ROW_copy), NULL, "Sum over axes. Sums of integers wrap around.")
 
 #define STRIP(...) __VA_ARGS__
-#define ALIASES(...) (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
-#define FUNCTIONS(name, aliases, inputs, backward, backward_prepare, doc)              \
-  static mx_status name##_prepare(mx_call *c, mx_error *err) {                         \
-    mx_reduce r = reduce_of(c, MX_REDUCE_##name);                                      \
-    return reduce_prepare(&r, c);                                                      \
-  }                                                                                    \
-  static mx_status name##_kernel(const mx_call *c, mx_error *err) {                    \
-    mx_reduce r = reduce_of(c, MX_REDUCE_##name);                                      \
-    return reduce_kernel(&r, c);                                                       \
-  }                                                                                    \
-  static mx_status name##_gradient(mx_grad *g, mx_error *err) {                        \
-    return reduce_gradient(g, "_backward_" #name, inputs, err);                        \
-  }                                                                                    \
+#define ALIASES(...) \
+  (const char *const[]) { __VA_ARGS__ __VA_OPT__(, ) NULL }
+#define FUNCTIONS(name, aliases, inputs, backward, backward_prepare, doc) \
+  static mx_status name##_prepare(mx_call *c, mx_error *err) {            \
+    mx_reduce r = reduce_of(c, MX_REDUCE_##name);                         \
+    return reduce_prepare(&r, c);                                         \
+  }                                                                       \
+  static mx_status name##_kernel(const mx_call *c, mx_error *err) {       \
+    mx_reduce r = reduce_of(c, MX_REDUCE_##name);                         \
+    return reduce_kernel(&r, c);                                          \
+  }                                                                       \
+  static mx_status name##_gradient(mx_grad *g, mx_error *err) {           \
+    return reduce_gradient(g, "_backward_" #name, inputs, err);           \
+  }                                                                       \
   static mx_status name##_backward(const mx_call *c, mx_error *err) { return backward; }
 REDUCTIONS(FUNCTIONS)
 
@@ -253,8 +252,7 @@ static mx_status norm_infer(const void *params, mx_shape *in, int n_in, mx_shape
   return reduce_infer(&q, in, n_in, out, n_out, err);
 }
 
-static mx_status norm_infer_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,
-                                  mx_error *err) {
+static mx_status norm_infer_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
   const norm_params *p = params;
   if (in[0] == MX_DTYPE_UNKNOWN) {
     if (p->out_dtype == MX_DTYPE_UNKNOWN) in[0] = out[0];
@@ -347,8 +345,7 @@ static mx_status moments_kernel(const mx_call *c, mx_error *err) {
   char *rest = (char *)c->workspace + mean_bytes(c);
   mean.out_dtype = MX_FLOAT64;
   mx_reduce_run(&mean, c->in[0].data, means, false, NULL, rest);
-  if (c->req[1] != MX_NULL)
-    mx_reduce_run(&variance, c->in[0].data, c->out[1].data, c->req[1] == MX_ADD, means, rest);
+  if (c->req[1] != MX_NULL) mx_reduce_run(&variance, c->in[0].data, c->out[1].data, c->req[1] == MX_ADD, means, rest);
   if (c->req[0] != MX_NULL) {
     mx_operand o = {.data = means, .dtype = MX_FLOAT64};
     mx_operand_strides(&o, &c->out[0].shape, &c->out[0].shape, 0);
@@ -403,7 +400,8 @@ static mx_status reduce_to_infer(const void *params, mx_shape *in, int n_in, mx_
 
 static mx_reduce reduce_to_of(const mx_call *c) {
   const reduce_to_params *p = c->params;
-  mx_reduce r = {.row = MX_REDUCE_sum, .shape = c->in[0].shape, .in_dtype = c->in[0].dtype, .out_dtype = c->out[0].dtype};
+  mx_reduce r = {
+      .row = MX_REDUCE_sum, .shape = c->in[0].shape, .in_dtype = c->in[0].dtype, .out_dtype = c->out[0].dtype};
   int first = p->axis > 0 ? (int)p->axis - 1 : r.shape.ndim - p->shape.ndim;
   for (int d = 0; d < r.shape.ndim; d++)
     r.reduced[d] = d < first || d - first >= p->shape.ndim || p->shape.dim[d - first] != r.shape.dim[d];
@@ -423,46 +421,46 @@ static mx_status reduce_to_kernel(const mx_call *c, mx_error *err) {
 
 #define FAMILY "Reduction"
 
-#define SPREAD_RECORD(inputs, kernel_)                                                              \
-  .family = FAMILY, .doc = "Gradient of a reduction.", .params = spread_table,                      \
-  .params_size = sizeof(spread_params), .n_in = inputs, .n_out = 1, .infer_shape = spread_infer,    \
-  .flags = MX_OP_ADDS | MX_OP_HIDDEN, .kernel = kernel_
+#define SPREAD_RECORD(inputs, kernel_)                                                                               \
+  .family = FAMILY, .doc = "Gradient of a reduction.", .params = spread_table, .params_size = sizeof(spread_params), \
+  .n_in = inputs, .n_out = 1, .infer_shape = spread_infer, .flags = MX_OP_ADDS | MX_OP_HIDDEN, .kernel = kernel_
 
 const mx_op mx_ops_reduce[] = {
-#define RECORDS(name_, aliases_, inputs, backward, backward_prepare, doc_)        \
-  {.name = #name_,                                                                \
-   .aliases = ALIASES aliases_,                                                   \
-   .family = FAMILY,                                                              \
-   .doc = doc_,                                                                   \
-   .in_doc = MX_STRINGS("Any shape."),                                            \
-   .params = reduce_table,                                                        \
-   .params_size = sizeof(reduce_params),                                          \
-   .n_in = 1,                                                                     \
-   .n_out = 1,                                                                    \
-   .infer_shape = reduce_infer,                                                   \
-   .gradient = name_##_gradient,                                                  \
-   .flags = MX_OP_ADDS,                                                           \
-   .prepare = name_##_prepare,                                                    \
-   .kernel = name_##_kernel},                                                     \
+#define RECORDS(name_, aliases_, inputs, backward, backward_prepare, doc_) \
+  {.name = #name_,                                                         \
+   .aliases = ALIASES aliases_,                                            \
+   .family = FAMILY,                                                       \
+   .doc = doc_,                                                            \
+   .in_doc = MX_STRINGS("Any shape."),                                     \
+   .params = reduce_table,                                                 \
+   .params_size = sizeof(reduce_params),                                   \
+   .n_in = 1,                                                              \
+   .n_out = 1,                                                             \
+   .infer_shape = reduce_infer,                                            \
+   .gradient = name_##_gradient,                                           \
+   .flags = MX_OP_ADDS,                                                    \
+   .prepare = name_##_prepare,                                             \
+   .kernel = name_##_kernel},                                              \
       {.name = "_backward_" #name_, SPREAD_RECORD(inputs, name_##_backward), .prepare = backward_prepare},
     REDUCTIONS(RECORDS)
 
-    {.name = "norm",
-     .aliases = MX_STRINGS("_sparse_norm"),
-     .family = FAMILY,
-     .doc = "Norm over axes: sum(|data|) for ord = 1, sqrt(sum(data^2)) for ord = 2. The gradient of the second is 0 where "
-            "the norm is 0.",
-     .in_doc = MX_STRINGS("Any shape."),
-     .params = norm_table,
-     .params_size = sizeof(norm_params),
-     .n_in = 1,
-     .n_out = 1,
-     .infer_shape = norm_infer,
-     .infer_dtype = norm_infer_dtype,
-     .gradient = norm_gradient,
-     .flags = MX_OP_ADDS,
-     .prepare = norm_prepare,
-     .kernel = norm_kernel},
+        {.name = "norm",
+         .aliases = MX_STRINGS("_sparse_norm"),
+         .family = FAMILY,
+         .doc = "Norm over axes: sum(|data|) for ord = 1, sqrt(sum(data^2)) for ord = 2. The gradient of the second is "
+                "0 where "
+                "the norm is 0.",
+         .in_doc = MX_STRINGS("Any shape."),
+         .params = norm_table,
+         .params_size = sizeof(norm_params),
+         .n_in = 1,
+         .n_out = 1,
+         .infer_shape = norm_infer,
+         .infer_dtype = norm_infer_dtype,
+         .gradient = norm_gradient,
+         .flags = MX_OP_ADDS,
+         .prepare = norm_prepare,
+         .kernel = norm_kernel},
     {.name = "_backward_norm1", SPREAD_RECORD(2, norm1_backward)},
     {.name = "_backward_norm2", SPREAD_RECORD(3, norm2_backward)},
     {.name = "moments",

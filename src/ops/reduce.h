@@ -12,8 +12,8 @@ enum {
 
 /* What is reduced: out[kept] = reduction of in[kept, reduced]. `in` is contiguous, `out` has the kept dimensions. */
 typedef struct mx_reduce {
-  int row; /* MX_REDUCE_sum, ... */
-  mx_shape shape;             /* of the input */
+  int row;        /* MX_REDUCE_sum, ... */
+  mx_shape shape; /* of the input */
   bool reduced[MX_MAX_NDIM];
   mx_dtype in_dtype, out_dtype; /* both floating-point or both integers */
 } mx_reduce;

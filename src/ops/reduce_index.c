@@ -30,7 +30,8 @@ typedef struct arg_params {
 } arg_params;
 
 static const mx_param arg_table[] = {
-    MX_P_OPT_INT(arg_params, axis, "None", MX_ANY, "Axis to search; negative ones count from the end. None: all elements."),
+    MX_P_OPT_INT(arg_params, axis, "None", MX_ANY,
+                 "Axis to search; negative ones count from the end. None: all elements."),
     MX_P_BOOL(arg_params, keepdims, "False", "Whether reduced axes stay as dimensions of 1."), MX_P_END};
 
 static mx_status arg_infer(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
@@ -49,43 +50,43 @@ enum { LANES = 16 };
 /* The first of equal elements wins, and the first NaN over everything.
  * NAME_row: best[j] and where[j] of neighbouring columns, with one more row, number i.
  * NAME_run: the same for one contiguous run, whose first element has number `first`. */
-#define SEARCH(name, T, BETTER)                                                                          \
+#define SEARCH(name, T, BETTER)                                                                                   \
   MX_CLONES static void name##_row_##T(void *best_, int64_t *where, const void *row_, int64_t i, int64_t width) { \
-    T *best = best_;                                                                                     \
-    const T *row = row_;                                                                                 \
-    _Pragma("omp simd") for (int64_t j = 0; j < width; j++) {                                            \
-      T a = row[j], b = best[j];                                                                         \
-      int better = (a BETTER b) | ((a != a) & (b == b));                                                 \
-      best[j] = better ? a : b;                                                                          \
-      where[j] = better ? i : where[j];                                                                  \
-    }                                                                                                    \
-  }                                                                                                      \
-  MX_CLONES static void name##_run_##T(void *best_, int64_t *where, const void *x_, int64_t first, int64_t n) { \
-    const T *x = x_;                                                                                     \
-    T best = *(T *)best_, lane[LANES];                                                                   \
-    int64_t at[LANES], i = 0;                                                                            \
-    if (n >= 4 * LANES) {                                                                                \
-      for (int j = 0; j < LANES; j++) lane[j] = x[j], at[j] = j;                                         \
-      for (i = LANES; i + LANES <= n; i += LANES) {                                                      \
-        _Pragma("omp simd") for (int j = 0; j < LANES; j++) {                                            \
-          T a = x[i + j], b = lane[j];                                                                   \
-          int better = (a BETTER b) | ((a != a) & (b == b));                                             \
-          lane[j] = better ? a : b;                                                                      \
-          at[j] = better ? i + j : at[j];                                                                \
-        }                                                                                                \
-      }                                                                                                  \
-      T top = lane[0];                                                                                   \
-      int64_t place = at[0];                                                                             \
-      for (int j = 1; j < LANES; j++) {                                                                  \
-        T a = lane[j];                                                                                   \
-        int same = a == top || (a != a && top != top);                                                   \
-        if (a BETTER top || (a != a && top == top) || (same && at[j] < place)) top = a, place = at[j];   \
-      }                                                                                                  \
-      if (top BETTER best || (top != top && best == best)) best = top, *where = first + place;           \
-    }                                                                                                    \
-    for (; i < n; i++)                                                                                   \
-      if (x[i] BETTER best || (x[i] != x[i] && best == best)) best = x[i], *where = first + i;           \
-    *(T *)best_ = best;                                                                                  \
+    T *best = best_;                                                                                              \
+    const T *row = row_;                                                                                          \
+    _Pragma("omp simd") for (int64_t j = 0; j < width; j++) {                                                     \
+      T a = row[j], b = best[j];                                                                                  \
+      int better = (a BETTER b) | ((a != a) & (b == b));                                                          \
+      best[j] = better ? a : b;                                                                                   \
+      where[j] = better ? i : where[j];                                                                           \
+    }                                                                                                             \
+  }                                                                                                               \
+  MX_CLONES static void name##_run_##T(void *best_, int64_t *where, const void *x_, int64_t first, int64_t n) {   \
+    const T *x = x_;                                                                                              \
+    T best = *(T *)best_, lane[LANES];                                                                            \
+    int64_t at[LANES], i = 0;                                                                                     \
+    if (n >= 4 * LANES) {                                                                                         \
+      for (int j = 0; j < LANES; j++) lane[j] = x[j], at[j] = j;                                                  \
+      for (i = LANES; i + LANES <= n; i += LANES) {                                                               \
+        _Pragma("omp simd") for (int j = 0; j < LANES; j++) {                                                     \
+          T a = x[i + j], b = lane[j];                                                                            \
+          int better = (a BETTER b) | ((a != a) & (b == b));                                                      \
+          lane[j] = better ? a : b;                                                                               \
+          at[j] = better ? i + j : at[j];                                                                         \
+        }                                                                                                         \
+      }                                                                                                           \
+      T top = lane[0];                                                                                            \
+      int64_t place = at[0];                                                                                      \
+      for (int j = 1; j < LANES; j++) {                                                                           \
+        T a = lane[j];                                                                                            \
+        int same = a == top || (a != a && top != top);                                                            \
+        if (a BETTER top || (a != a && top == top) || (same && at[j] < place)) top = a, place = at[j];            \
+      }                                                                                                           \
+      if (top BETTER best || (top != top && best == best)) best = top, *where = first + place;                    \
+    }                                                                                                             \
+    for (; i < n; i++)                                                                                            \
+      if (x[i] BETTER best || (x[i] != x[i] && best == best)) best = x[i], *where = first + i;                    \
+    *(T *)best_ = best;                                                                                           \
   }
 SEARCH(largest, float, >)
 SEARCH(largest, double, >)
@@ -98,8 +99,12 @@ typedef struct search {
   void (*row)(void *best, int64_t *where, const void *row, int64_t i, int64_t width);
   void (*run)(void *best, int64_t *where, const void *x, int64_t first, int64_t n);
 } search;
-#define FUNCTIONS(name) \
-  { {name##_row_float, name##_run_float}, {name##_row_double, name##_run_double}, {name##_row_int64_t, name##_run_int64_t} }
+#define FUNCTIONS(name)                                                             \
+  {                                                                                 \
+    {name##_row_float, name##_run_float}, {name##_row_double, name##_run_double}, { \
+      name##_row_int64_t, name##_run_int64_t                                        \
+    }                                                                               \
+  }
 static const search searches[2][MX_KINDS] = {FUNCTIONS(largest), FUNCTIONS(smallest)};
 
 static mx_kind kind_of(mx_dtype t) {
@@ -173,9 +178,7 @@ static mx_status channel_infer(const void *params, mx_shape *in, int n_in, mx_sh
   const arg_params p = {.axis = {true, -1}};
   return arg_infer(&p, in, n_in, out, n_out, err);
 }
-static mx_status channel_kernel(const mx_call *c, mx_error *err) {
-  return arg_search(c, 0, c->in[0].shape.ndim - 1);
-}
+static mx_status channel_kernel(const mx_call *c, mx_error *err) { return arg_search(c, 0, c->in[0].shape.ndim - 1); }
 
 /* ---- cumsum ---- */
 
@@ -188,7 +191,8 @@ static const mx_param cumsum_table[] = {
     MX_P_OPT_INT(cumsum_params, axis, "None", MX_ANY,
                  "Axis along which to add; negative ones count from the end. None: all elements in their order, as a "
                  "vector."),
-    MX_P_DTYPE(cumsum_params, dtype, "None", MX_STRINGS("None", "float16", "float32", "float64", "int32", "int64", "int8"),
+    MX_P_DTYPE(cumsum_params, dtype, "None",
+               MX_STRINGS("None", "float16", "float32", "float64", "int32", "int64", "int8"),
                "dtype of the result; None: that of a."),
     MX_P_END};
 
@@ -284,7 +288,8 @@ typedef struct histogram_params {
 } histogram_params;
 
 static const mx_param histogram_table[] = {
-    MX_P_OPT_INT(histogram_params, bin_cnt, "None", 1, INT32_MAX, "Number of bins of equal width; None: bins are given."),
+    MX_P_OPT_INT(histogram_params, bin_cnt, "None", 1, INT32_MAX,
+                 "Number of bins of equal width; None: bins are given."),
     MX_P_FLOATS(histogram_params, range, "()", MX_ANY, "Ends of the first and the last bin; only with bin_cnt."),
     MX_P_END};
 
@@ -320,8 +325,8 @@ static mx_status histogram_dtype(const void *params, mx_dtype *in, int n_in, mx_
   return mx_dtype_unify(&in[0], &out[1], "output1", err);
 }
 
-/* The bin of v between edges[0] and edges[bins]: the last one that begins at or before it; the very end belongs to the last
- * bin. -1: outside. */
+/* The bin of v between edges[0] and edges[bins]: the last one that begins at or before it; the very end belongs to the
+ * last bin. -1: outside. */
 static int64_t bin_of(double v, const double *edges, int64_t bins) {
   if (!(v >= edges[0] && v <= edges[bins])) return -1;
   int64_t low = 0, high = bins;
@@ -385,7 +390,8 @@ typedef struct multi_finite_params {
 } multi_finite_params;
 static const mx_param multi_finite_table[] = {
     MX_P_INT(multi_finite_params, num_arrays, "1", 1, INT32_MAX, "Number of arrays."),
-    MX_P_BOOL(multi_finite_params, init_output, "True", "Whether the output is set; otherwise it only changes from 1 to 0."),
+    MX_P_BOOL(multi_finite_params, init_output, "True",
+              "Whether the output is set; otherwise it only changes from 1 to 0."),
     MX_P_END};
 
 typedef struct sum_sq_params {
@@ -420,15 +426,15 @@ static mx_status to_float_dtype(const void *params, mx_dtype *in, int n_in, mx_d
   return mx_dtype_unify(&t, &out[0], "output", err);
 }
 
-#define COUNT_BAD(name, T, BAD)                                                                \
-  MX_CLONES static int64_t bad_##name(const T *x, int64_t n) {                                 \
-    int64_t bad = 0;                                                                           \
-    _Pragma("omp simd reduction(+ : bad)") for (int64_t i = 0; i < n; i++) bad += BAD(x[i]);   \
-    return bad;                                                                                \
+#define COUNT_BAD(name, T, BAD)                                                              \
+  MX_CLONES static int64_t bad_##name(const T *x, int64_t n) {                               \
+    int64_t bad = 0;                                                                         \
+    _Pragma("omp simd reduction(+ : bad)") for (int64_t i = 0; i < n; i++) bad += BAD(x[i]); \
+    return bad;                                                                              \
   }
 #define BAD_FLOAT(v) !(fabsf(v) <= FLT_MAX)
 #define BAD_DOUBLE(v) !(fabs(v) <= DBL_MAX)
-#define BAD_HALF(v) (((v) & 0x7c00u) == 0x7c00u)
+#define BAD_HALF(v) (((v)&0x7c00u) == 0x7c00u)
 COUNT_BAD(float, float, BAD_FLOAT)
 COUNT_BAD(double, double, BAD_DOUBLE)
 COUNT_BAD(half, uint16_t, BAD_HALF)
@@ -485,19 +491,21 @@ static mx_status sum_sq_kernel(const mx_call *c, mx_error *err) {
 
 /* ---- records ---- */
 
-#define ARG_RECORD                                                                                          \
+#define ARG_RECORD                                                                                              \
   .family = FAMILY, .in_doc = MX_STRINGS("Any shape."), .params = arg_table, .params_size = sizeof(arg_params), \
   .n_in = 1, .n_out = 1, .infer_shape = arg_infer, .flags = MX_OP_ADDS
 
 const mx_op mx_ops_reduce_index[] = {
     {.name = "argmax",
      ARG_RECORD,
-     .doc = "Place of the largest element along an axis, counted from 0, in the dtype of data. The first of equal elements "
+     .doc = "Place of the largest element along an axis, counted from 0, in the dtype of data. The first of equal "
+            "elements "
             "wins, and the first NaN over everything.",
      .kernel = argmax_kernel},
     {.name = "argmin",
      ARG_RECORD,
-     .doc = "Place of the smallest element along an axis, counted from 0, in the dtype of data. The first of equal elements "
+     .doc = "Place of the smallest element along an axis, counted from 0, in the dtype of data. The first of equal "
+            "elements "
             "wins, and the first NaN over everything.",
      .kernel = argmin_kernel},
     {.name = "argmax_channel",
@@ -537,8 +545,9 @@ const mx_op mx_ops_reduce_index[] = {
      .kernel = cumsum_backward},
     {.name = "_histogram",
      .family = FAMILY,
-     .doc = "Counts of elements in bins, and the edges of the bins. A bin holds its lower edge; the last one holds both. "
-            "Elements outside and NaN are not counted.",
+     .doc =
+         "Counts of elements in bins, and the edges of the bins. A bin holds its lower edge; the last one holds both. "
+         "Elements outside and NaN are not counted.",
      .in_doc = MX_STRINGS("Any shape.", "(bins + 1,), increasing; absent when bin_cnt is given."),
      .in_names = MX_STRINGS("data", "bins"),
      .params = histogram_table,

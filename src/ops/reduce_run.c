@@ -1,7 +1,7 @@
 /* The reduction driver.
  *
- * Neighbouring dimensions that are both reduced or both kept are merged. When the last dimension is reduced, results are
- * sums of contiguous runs, gathered in LANES accumulators; when it is kept, whole rows are added to a row of
+ * Neighbouring dimensions that are both reduced or both kept are merged. When the last dimension is reduced, results
+ * are sums of contiguous runs, gathered in LANES accumulators; when it is kept, whole rows are added to a row of
  * accumulators. Either way the work is cut into pieces that depend on the shape only, and the partial results of pieces
  * are joined in their order: the same bits with any number of threads. Accumulators are doubles, or int64_t. */
 #pragma GCC optimize("no-trapping-math")
@@ -14,10 +14,10 @@
 
 enum {
   LANES = 64,
-  SHORT_RUN = 32,   /* up to here neighbouring results are gathered together */
+  SHORT_RUN = 32, /* up to here neighbouring results are gathered together */
   PIECE = 32768,  /* elements of the input that one piece takes, about */
-  ROWS = 64,        /* of a piece, at least */
-  COLUMNS = 4096   /* accumulators in a row */
+  ROWS = 64,      /* of a piece, at least */
+  COLUMNS = 4096  /* accumulators in a row */
 };
 
 /* ---- rows as functions ---- */
@@ -43,110 +43,113 @@ typedef struct functions {
 #define LOWEST _Generic((A)0, int64_t : INT64_MIN, default : -INFINITY)
 #define HIGHEST _Generic((A)0, int64_t : INT64_MAX, default : INFINITY)
 
-#define RUN(fn, T, A_, start_, step, join_, NEEDS)                                                          \
-  MX_INLINE void fn##_lanes(A_ *total, const T *x, int64_t n, const double *shift, const int lanes) {       \
-    typedef A_ A;                                                                                           \
-    A acc[LANES];                                                                                           \
-    NEEDS(const double m = *shift;)                                                                         \
-    for (int j = 0; j < lanes; j++) acc[j] = start_;                                                        \
-    int64_t i = 0;                                                                                          \
-    for (; i + lanes <= n; i += lanes) {                                                                    \
-      _Pragma("omp simd") for (int j = 0; j < lanes; j++) {                                                 \
-        A s = acc[j], a = (A)x[i + j];                                                                      \
-        acc[j] = (step);                                                                                    \
-      }                                                                                                     \
-    }                                                                                                       \
-    for (int j = 0; i + j < n; j++) {                                                                       \
-      A s = acc[j], a = (A)x[i + j];                                                                        \
-      acc[j] = (step);                                                                                      \
-    }                                                                                                       \
-    for (int half = lanes / 2; half > 0; half /= 2) {                                                       \
-      _Pragma("omp simd") for (int j = 0; j < half; j++) {                                                  \
-        A s = acc[j], t = acc[j + half];                                                                    \
-        acc[j] = (join_);                                                                                   \
-      }                                                                                                     \
-    }                                                                                                       \
-    A s = *total, t = acc[0];                                                                               \
-    *total = (join_);                                                                                       \
-  }                                                                                                         \
-  MX_CLONES static void fn##_run(void *total, const void *x, int64_t n, const double *shift) {              \
-    if (n >= 4 * LANES)                                                                                     \
-      fn##_lanes(total, x, n, shift, LANES);                                                                \
-    else if (n >= 16)                                                                                       \
-      fn##_lanes(total, x, n, shift, 16);                                                                   \
-    else                                                                                                    \
-      fn##_lanes(total, x, n, shift, 1);                                                                    \
-  }                                                                                                         \
-  MX_CLONES static void fn##_columns(void *acc_, const void *x_, int64_t rows, int64_t stride, int64_t n,   \
-                                     const double *shift) {                                                 \
-    typedef A_ A;                                                                                           \
-    A *acc = acc_;                                                                                          \
-    for (int64_t i = 0; i < rows; i++) {                                                                    \
-      const T *x = (const T *)x_ + i * stride;                                                              \
-      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                                 \
-        A s = acc[j], a = (A)x[j];                                                                          \
-        NEEDS(const double m = shift[j];)                                                                   \
-        acc[j] = (step);                                                                                    \
-      }                                                                                                     \
-    }                                                                                                       \
+#define RUN(fn, T, A_, start_, step, join_, NEEDS)                                                        \
+  MX_INLINE void fn##_lanes(A_ *total, const T *x, int64_t n, const double *shift, const int lanes) {     \
+    typedef A_ A;                                                                                         \
+    A acc[LANES];                                                                                         \
+    NEEDS(const double m = *shift;)                                                                       \
+    for (int j = 0; j < lanes; j++) acc[j] = start_;                                                      \
+    int64_t i = 0;                                                                                        \
+    for (; i + lanes <= n; i += lanes) {                                                                  \
+      _Pragma("omp simd") for (int j = 0; j < lanes; j++) {                                               \
+        A s = acc[j], a = (A)x[i + j];                                                                    \
+        acc[j] = (step);                                                                                  \
+      }                                                                                                   \
+    }                                                                                                     \
+    for (int j = 0; i + j < n; j++) {                                                                     \
+      A s = acc[j], a = (A)x[i + j];                                                                      \
+      acc[j] = (step);                                                                                    \
+    }                                                                                                     \
+    for (int half = lanes / 2; half > 0; half /= 2) {                                                     \
+      _Pragma("omp simd") for (int j = 0; j < half; j++) {                                                \
+        A s = acc[j], t = acc[j + half];                                                                  \
+        acc[j] = (join_);                                                                                 \
+      }                                                                                                   \
+    }                                                                                                     \
+    A s = *total, t = acc[0];                                                                             \
+    *total = (join_);                                                                                     \
+  }                                                                                                       \
+  MX_CLONES static void fn##_run(void *total, const void *x, int64_t n, const double *shift) {            \
+    if (n >= 4 * LANES)                                                                                   \
+      fn##_lanes(total, x, n, shift, LANES);                                                              \
+    else if (n >= 16)                                                                                     \
+      fn##_lanes(total, x, n, shift, 16);                                                                 \
+    else                                                                                                  \
+      fn##_lanes(total, x, n, shift, 1);                                                                  \
+  }                                                                                                       \
+  MX_CLONES static void fn##_columns(void *acc_, const void *x_, int64_t rows, int64_t stride, int64_t n, \
+                                     const double *shift) {                                               \
+    typedef A_ A;                                                                                         \
+    A *acc = acc_;                                                                                        \
+    for (int64_t i = 0; i < rows; i++) {                                                                  \
+      const T *x = (const T *)x_ + i * stride;                                                            \
+      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                               \
+        A s = acc[j], a = (A)x[j];                                                                        \
+        NEEDS(const double m = shift[j];)                                                                 \
+        acc[j] = (step);                                                                                  \
+      }                                                                                                   \
+    }                                                                                                     \
   }
-#define SHORT(fn, T, A_, step, NEEDS)                                                                           \
-  MX_CLONES static void fn##_short_runs(void *acc_, const void *x_, int64_t results, int64_t n,                \
-                                        const double *shift) {                                                 \
-    typedef A_ A;                                                                                              \
-    A *acc = acc_;                                                                                             \
-    const T *x = x_;                                                                                           \
-    for (int64_t i = 0; i < n; i++) {                                                                          \
-      _Pragma("omp simd") for (int64_t j = 0; j < results; j++) {                                              \
-        A s = acc[j], a = (A)x[j * n + i];                                                                     \
-        NEEDS(const double m = shift[j];)                                                                      \
-        acc[j] = (step);                                                                                       \
-      }                                                                                                        \
-    }                                                                                                          \
+#define SHORT(fn, T, A_, step, NEEDS)                                                                                  \
+  MX_CLONES static void fn##_short_runs(void *acc_, const void *x_, int64_t results, int64_t n, const double *shift) { \
+    typedef A_ A;                                                                                                      \
+    A *acc = acc_;                                                                                                     \
+    const T *x = x_;                                                                                                   \
+    for (int64_t i = 0; i < n; i++) {                                                                                  \
+      _Pragma("omp simd") for (int64_t j = 0; j < results; j++) {                                                      \
+        A s = acc[j], a = (A)x[j * n + i];                                                                             \
+        NEEDS(const double m = shift[j];)                                                                              \
+        acc[j] = (step);                                                                                               \
+      }                                                                                                                \
+    }                                                                                                                  \
   }
-#define COMMON(fn, A_, start_, join_)                                              \
-  static void fn##_start(void *acc, int64_t n) {                                   \
-    typedef A_ A;                                                                  \
-    for (int64_t j = 0; j < n; j++) ((A *)acc)[j] = start_;                        \
-  }                                                                                \
-  static void fn##_join(void *acc_, const void *other_, int64_t n) {               \
-    typedef A_ A;                                                                  \
-    A *acc = acc_;                                                                 \
-    const A *other = other_;                                                       \
-    for (int64_t j = 0; j < n; j++) {                                              \
-      A s = acc[j], t = other[j];                                                  \
-      acc[j] = (join_);                                                            \
-    }                                                                              \
+#define COMMON(fn, A_, start_, join_)                                \
+  static void fn##_start(void *acc, int64_t n) {                     \
+    typedef A_ A;                                                    \
+    for (int64_t j = 0; j < n; j++) ((A *)acc)[j] = start_;          \
+  }                                                                  \
+  static void fn##_join(void *acc_, const void *other_, int64_t n) { \
+    typedef A_ A;                                                    \
+    A *acc = acc_;                                                   \
+    const A *other = other_;                                         \
+    for (int64_t j = 0; j < n; j++) {                                \
+      A s = acc[j], t = other[j];                                    \
+      acc[j] = (join_);                                              \
+    }                                                                \
   }
-#define FINISH(fn, T, A_, finish_)                                                     \
+#define FINISH(fn, T, A_, finish_)                                                       \
   static void fn##_finish(void *out, const void *acc, int64_t elements, int64_t count) { \
-    typedef A_ A;                                                                      \
-    const A n = (A)count;                                                              \
-    (void)n;                                                                           \
-    for (int64_t j = 0; j < elements; j++) {                                           \
-      A s = ((const A *)acc)[j];                                                       \
-      ((T *)out)[j] = (T)(finish_);                                                    \
-    }                                                                                  \
+    typedef A_ A;                                                                        \
+    const A n = (A)count;                                                                \
+    (void)n;                                                                             \
+    for (int64_t j = 0; j < elements; j++) {                                             \
+      A s = ((const A *)acc)[j];                                                         \
+      ((T *)out)[j] = (T)(finish_);                                                      \
+    }                                                                                    \
   }
 #define NO(...)
 #define YES(...) __VA_ARGS__
-#define DEFINE(name, start, step, join, finish, NEEDS)                    \
-  RUN(name##_float, float, double, start, step, join, NEEDS)              \
-  RUN(name##_double, double, double, start, step, join, NEEDS)            \
-  RUN(name##_int, int64_t, int64_t, start, step, join, NEEDS)             \
-  SHORT(name##_float, float, double, step, NEEDS)                         \
-  SHORT(name##_double, double, double, step, NEEDS)                       \
-  SHORT(name##_int, int64_t, int64_t, step, NEEDS)                        \
-  COMMON(name##_real, double, start, join)                                \
-  COMMON(name##_whole, int64_t, start, join)                              \
-  FINISH(name##_float, float, double, finish)                             \
-  FINISH(name##_double, double, double, finish)                           \
+#define DEFINE(name, start, step, join, finish, NEEDS)         \
+  RUN(name##_float, float, double, start, step, join, NEEDS)   \
+  RUN(name##_double, double, double, start, step, join, NEEDS) \
+  RUN(name##_int, int64_t, int64_t, start, step, join, NEEDS)  \
+  SHORT(name##_float, float, double, step, NEEDS)              \
+  SHORT(name##_double, double, double, step, NEEDS)            \
+  SHORT(name##_int, int64_t, int64_t, step, NEEDS)             \
+  COMMON(name##_real, double, start, join)                     \
+  COMMON(name##_whole, int64_t, start, join)                   \
+  FINISH(name##_float, float, double, finish)                  \
+  FINISH(name##_double, double, double, finish)                \
   FINISH(name##_int, int64_t, int64_t, finish)
 #define REDUCTION(name, start, step, join, finish) DEFINE(name, start, step, join, finish, NO)
 #define SHIFTED(name, start, step, join, finish) DEFINE(name, start, step, join, finish, YES)
 #include "ops/reduce.def"
 
-#define FUNCTIONS(name, kind, acc) {name##_##kind##_run, name##_##kind##_columns, name##_##kind##_short_runs, name##_##acc##_start, name##_##acc##_join, name##_##kind##_finish}
+#define FUNCTIONS(name, kind, acc)                                                                  \
+  {                                                                                                 \
+    name##_##kind##_run, name##_##kind##_columns, name##_##kind##_short_runs, name##_##acc##_start, \
+        name##_##acc##_join, name##_##kind##_finish                                                 \
+  }
 static const functions table[MX_REDUCE_COUNT][MX_KINDS] = {
 #define REDUCTION(name, ...) {FUNCTIONS(name, float, real), FUNCTIONS(name, double, real), FUNCTIONS(name, int, whole)},
 #include "ops/reduce.def"
@@ -298,7 +301,8 @@ static void gather_narrow(const job *j, cell *acc, const void *x, int64_t rows, 
   j->f->start(wide, times * width);
   j->f->columns(wide, x, n, times * width, times * width, shift ? wide_shift : NULL);
   for (int64_t i = 0; i < times; i++) j->f->join(acc, wide + i * width, width);
-  j->f->columns(acc, (const char *)x + (size_t)(n * times * width) * j->kind_size, rows - n * times, width, width, shift);
+  j->f->columns(acc, (const char *)x + (size_t)(n * times * width) * j->kind_size, rows - n * times, width, width,
+                shift);
 }
 
 /* Rows [from, to) of `width` neighbouring results, the last dimension being kept. */

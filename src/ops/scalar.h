@@ -14,22 +14,22 @@ typedef enum mx_kind { MX_KIND_FLOAT, MX_KIND_DOUBLE, MX_KIND_INT, MX_KINDS } mx
 
 #define MX_MAX_OPERANDS 4
 
-/* out[i] = row(in[0][i], in[1][i], ...) for i < n, all of one kind. Bit k of `single`: operand k is one value for all i.
- * `out` may be one of the inputs. */
+/* out[i] = row(in[0][i], in[1][i], ...) for i < n, all of one kind. Bit k of `single`: operand k is one value for all
+ * i. `out` may be one of the inputs. */
 typedef void (*mx_block)(void *out, const void *const *in, unsigned single, int64_t n);
 
 typedef enum mx_derivative_kind { MX_D_ZERO, MX_D_PASS, MX_D_NEGATE, MX_D_ROW } mx_derivative_kind;
 
 typedef struct mx_row {
-  const char *name;       /* "exp"; derivatives are called "exp_da" */
+  const char *name; /* "exp"; derivatives are called "exp_da" */
   int arity;
-  bool commutes;          /* two operands that may be exchanged */
+  bool commutes;            /* two operands that may be exchanged */
   mx_block block[MX_KINDS]; /* MX_KIND_INT may be NULL: integers compute in double */
-  const char *operands;   /* the letters of the operands: "(a)", "(a, b)", "(g, r)" */
-  const char *expression; /* in those letters, as in scalar.def */
+  const char *operands;     /* the letters of the operands: "(a)", "(a, b)", "(g, r)" */
+  const char *expression;   /* in those letters, as in scalar.def */
   struct {
     mx_derivative_kind kind;
-    int row; /* MX_D_ROW: its operands are letters of this row, `r` and `g` */
+    int row;       /* MX_D_ROW: its operands are letters of this row, `r` and `g` */
   } derivative[3]; /* with respect to a, b, c */
 } mx_row;
 
@@ -50,9 +50,9 @@ enum {
 #define BINARY_ROW(name, ints, e, da, db, doc) \
   MX_ROW_##name, MX_DERIVED(name##_da, MX_PARSE_##da) MX_DERIVED(name##_db, MX_PARSE_##db)
 #define BINARY(name, ints, order, ...) BINARY_ROW(name, ints, __VA_ARGS__)
-#define TERNARY_ROW(name, ints, e, da, db, dc, doc)                                            \
-  MX_ROW_##name, MX_DERIVED(name##_da, MX_PARSE_##da) MX_DERIVED(name##_db, MX_PARSE_##db) \
-                     MX_DERIVED(name##_dc, MX_PARSE_##dc)
+#define TERNARY_ROW(name, ints, e, da, db, dc, doc) \
+  MX_ROW_##name,                                    \
+      MX_DERIVED(name##_da, MX_PARSE_##da) MX_DERIVED(name##_db, MX_PARSE_##db) MX_DERIVED(name##_dc, MX_PARSE_##dc)
 #define QUATERNARY_ROW(name, ...) MX_ROW_##name,
 #include "ops/scalar.def"
   MX_ROW_COUNT
@@ -71,13 +71,14 @@ typedef enum mx_source_kind {
 typedef struct mx_source {
   mx_source_kind kind;
   bool truth; /* the input counts as 0 or 1 and may have a dtype of its own */
-  int axis;   /* 0: the last dimensions are aligned; k > 0: the input's first dimension is dimension k - 1 of the output */
+  int axis;   /* 0: the last dimensions are aligned; k > 0: the input's first dimension is dimension k - 1 of the output
+               */
   size_t offset;
   double value;
 } mx_source;
 
-/* What the row of an elementwise operator is and where its operands come from. The fuser, the CUDA kernel of all of them
- * and the gradient go by it. */
+/* What the row of an elementwise operator is and where its operands come from. The fuser, the CUDA kernel of all of
+ * them and the gradient go by it. */
 typedef struct mx_elementwise {
   int row;
   mx_source operand[MX_MAX_OPERANDS];
@@ -91,7 +92,7 @@ typedef struct mx_operand {
   const void *data; /* NULL: the number `value` */
   double value;
   mx_dtype dtype;
-  bool truth; /* load 0 or 1 */
+  bool truth;                  /* load 0 or 1 */
   int64_t stride[MX_MAX_NDIM]; /* in elements, per dimension of the output; 0 where it is broadcast */
 } mx_operand;
 

@@ -1,9 +1,9 @@
 /* Applies rows to whole arrays: conversion at the edges, broadcasting, threads.
  *
- * Dimensions are merged as far as all operands allow. What remains is walked in chunks whose borders depend on the shape
- * only, so that results do not depend on the number of threads. Where every operand is contiguous, or one value, in the
- * type that is computed in, the row's block function works on the arrays themselves; other operands are gathered into
- * blocks that stay in the L1 cache. */
+ * Dimensions are merged as far as all operands allow. What remains is walked in chunks whose borders depend on the
+ * shape only, so that results do not depend on the number of threads. Where every operand is contiguous, or one value,
+ * in the type that is computed in, the row's block function works on the arrays themselves; other operands are gathered
+ * into blocks that stay in the L1 cache. */
 #pragma GCC optimize("no-trapping-math")
 #include <string.h>
 
@@ -11,8 +11,8 @@
 #include "ops/scalar.h"
 
 enum {
-  CHUNK = 8192,     /* elements of the output that a thread takes at a time */
-  DIRECT_RUN = 64   /* a run of the last dimension that repays a call of its own */
+  CHUNK = 8192,   /* elements of the output that a thread takes at a time */
+  DIRECT_RUN = 64 /* a run of the last dimension that repays a call of its own */
 };
 
 /* ---- conversion of blocks ---- */
@@ -20,40 +20,54 @@ enum {
 #define PLAIN(x) (x)
 #define NONZERO(x) ((x) != 0)
 #define HALF(x) mx_half_bits_to_float(x)
-#define HALF_NONZERO(x) (((x) & 0x7fffu) != 0)
+#define HALF_NONZERO(x) (((x)&0x7fffu) != 0)
 
-#define LOAD(kind, K, from, S, VALUE, TEST)                                                                    \
-  MX_CLONES static void kind##_from_##from(K *d, const S *s, int64_t stride, bool truth, int64_t n) {          \
-    if (truth && stride == 1) {                                                                                \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (K)TEST(s[i]);                                \
-    } else if (truth) {                                                                                        \
-      for (int64_t i = 0; i < n; i++) d[i] = (K)TEST(s[i * stride]);                                           \
-    } else if (stride == 1) {                                                                                  \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (K)VALUE(s[i]);                               \
-    } else if (stride == 0) {                                                                                  \
-      const K value = (K)VALUE(s[0]);                                                                          \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = value;                                        \
-    } else {                                                                                                   \
-      for (int64_t i = 0; i < n; i++) d[i] = (K)VALUE(s[i * stride]);                                          \
-    }                                                                                                          \
+#define LOAD(kind, K, from, S, VALUE, TEST)                                                           \
+  MX_CLONES static void kind##_from_##from(K *d, const S *s, int64_t stride, bool truth, int64_t n) { \
+    if (truth && stride == 1) {                                                                       \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (K)TEST(s[i]);                       \
+    } else if (truth) {                                                                               \
+      for (int64_t i = 0; i < n; i++) d[i] = (K)TEST(s[i * stride]);                                  \
+    } else if (stride == 1) {                                                                         \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (K)VALUE(s[i]);                      \
+    } else if (stride == 0) {                                                                         \
+      const K value = (K)VALUE(s[0]);                                                                 \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = value;                               \
+    } else {                                                                                          \
+      for (int64_t i = 0; i < n; i++) d[i] = (K)VALUE(s[i * stride]);                                 \
+    }                                                                                                 \
   }
-#define LOADS(kind, K)                                            \
-  LOAD(kind, K, float, float, PLAIN, NONZERO)                     \
-  LOAD(kind, K, double, double, PLAIN, NONZERO)                   \
-  LOAD(kind, K, half, uint16_t, HALF, HALF_NONZERO)               \
-  LOAD(kind, K, uint8, uint8_t, PLAIN, NONZERO)                   \
-  LOAD(kind, K, int32, int32_t, PLAIN, NONZERO)                   \
-  LOAD(kind, K, int8, int8_t, PLAIN, NONZERO)                     \
-  LOAD(kind, K, int64, int64_t, PLAIN, NONZERO)                   \
+#define LOADS(kind, K)                                                                                  \
+  LOAD(kind, K, float, float, PLAIN, NONZERO)                                                           \
+  LOAD(kind, K, double, double, PLAIN, NONZERO)                                                         \
+  LOAD(kind, K, half, uint16_t, HALF, HALF_NONZERO)                                                     \
+  LOAD(kind, K, uint8, uint8_t, PLAIN, NONZERO)                                                         \
+  LOAD(kind, K, int32, int32_t, PLAIN, NONZERO)                                                         \
+  LOAD(kind, K, int8, int8_t, PLAIN, NONZERO)                                                           \
+  LOAD(kind, K, int64, int64_t, PLAIN, NONZERO)                                                         \
   static void load_##kind(K *d, const void *s, mx_dtype dtype, int64_t stride, bool truth, int64_t n) { \
     switch (dtype) {                                                                                    \
-      case MX_FLOAT32: kind##_from_float(d, s, stride, truth, n); break;                                \
-      case MX_FLOAT64: kind##_from_double(d, s, stride, truth, n); break;                               \
-      case MX_FLOAT16: kind##_from_half(d, s, stride, truth, n); break;                                 \
-      case MX_INT32: kind##_from_int32(d, s, stride, truth, n); break;                                  \
-      case MX_INT8: kind##_from_int8(d, s, stride, truth, n); break;                                    \
-      case MX_INT64: kind##_from_int64(d, s, stride, truth, n); break;                                  \
-      default: kind##_from_uint8(d, s, stride, truth, n); break;                                        \
+      case MX_FLOAT32:                                                                                  \
+        kind##_from_float(d, s, stride, truth, n);                                                      \
+        break;                                                                                          \
+      case MX_FLOAT64:                                                                                  \
+        kind##_from_double(d, s, stride, truth, n);                                                     \
+        break;                                                                                          \
+      case MX_FLOAT16:                                                                                  \
+        kind##_from_half(d, s, stride, truth, n);                                                       \
+        break;                                                                                          \
+      case MX_INT32:                                                                                    \
+        kind##_from_int32(d, s, stride, truth, n);                                                      \
+        break;                                                                                          \
+      case MX_INT8:                                                                                     \
+        kind##_from_int8(d, s, stride, truth, n);                                                       \
+        break;                                                                                          \
+      case MX_INT64:                                                                                    \
+        kind##_from_int64(d, s, stride, truth, n);                                                      \
+        break;                                                                                          \
+      default:                                                                                          \
+        kind##_from_uint8(d, s, stride, truth, n);                                                      \
+        break;                                                                                          \
     }                                                                                                   \
   }
 LOADS(float, float)
@@ -70,17 +84,15 @@ void mx_block_load(void *dst, mx_kind kind, const void *src, mx_dtype dtype, int
 }
 
 /* A number as an integer, without undefined cases: NaN is 0, what does not fit is the nearest. */
-MX_INLINE int64_t cut(double x) {
-  return x >= 0x1p63 ? INT64_MAX : x <= -0x1p63 ? INT64_MIN : x == x ? (int64_t)x : 0;
-}
+MX_INLINE int64_t cut(double x) { return x >= 0x1p63 ? INT64_MAX : x <= -0x1p63 ? INT64_MIN : x == x ? (int64_t)x : 0; }
 
-#define STORE(name, D, K, VALUE, ADDED)                                                    \
-  MX_CLONES static void name(D *d, const K *s, bool add, int64_t n) {                      \
-    if (add) {                                                                             \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (D)(ADDED(d[i], s[i]));   \
-    } else {                                                                               \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (D)(VALUE(s[i]));         \
-    }                                                                                      \
+#define STORE(name, D, K, VALUE, ADDED)                                                  \
+  MX_CLONES static void name(D *d, const K *s, bool add, int64_t n) {                    \
+    if (add) {                                                                           \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (D)(ADDED(d[i], s[i])); \
+    } else {                                                                             \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) d[i] = (D)(VALUE(s[i]));       \
+    }                                                                                    \
   }
 #define SUM(x, y) ((x) + (y))
 #define TO_HALF(x) mx_float_to_half_bits(x)
@@ -91,14 +103,14 @@ MX_INLINE int64_t cut(double x) {
 STORE(float_to_float, float, float, PLAIN, SUM)
 STORE(float_to_half, uint16_t, float, TO_HALF, HALF_SUM)
 STORE(double_to_double, double, double, PLAIN, SUM)
-#define STORES(D, name)                                        \
-  STORE(double_to_##name, D, double, cut, CUT_SUM)             \
-  STORE(int_to_##name, D, int64_t, PLAIN, WRAP_SUM)            \
+#define STORES(D, name)                                                              \
+  STORE(double_to_##name, D, double, cut, CUT_SUM)                                   \
+  STORE(int_to_##name, D, int64_t, PLAIN, WRAP_SUM)                                  \
   static void store_##name(D *d, const void *s, mx_kind kind, bool add, int64_t n) { \
-    if (kind == MX_KIND_DOUBLE)                                \
-      double_to_##name(d, s, add, n);                          \
-    else                                                       \
-      int_to_##name(d, s, add, n);                             \
+    if (kind == MX_KIND_DOUBLE)                                                      \
+      double_to_##name(d, s, add, n);                                                \
+    else                                                                             \
+      int_to_##name(d, s, add, n);                                                   \
   }
 STORES(uint8_t, uint8)
 STORES(int32_t, int32)
@@ -109,13 +121,27 @@ STORE(int_to_bool, uint8_t, int64_t, NONZERO, EITHER)
 
 void mx_block_store(void *dst, mx_dtype dtype, const void *src, mx_kind kind, bool add, int64_t n) {
   switch (dtype) {
-    case MX_FLOAT32: float_to_float(dst, src, add, n); break;
-    case MX_FLOAT64: double_to_double(dst, src, add, n); break;
-    case MX_FLOAT16: float_to_half(dst, src, add, n); break;
-    case MX_UINT8: store_uint8(dst, src, kind, add, n); break;
-    case MX_INT32: store_int32(dst, src, kind, add, n); break;
-    case MX_INT8: store_int8(dst, src, kind, add, n); break;
-    case MX_INT64: store_int64(dst, src, kind, add, n); break;
+    case MX_FLOAT32:
+      float_to_float(dst, src, add, n);
+      break;
+    case MX_FLOAT64:
+      double_to_double(dst, src, add, n);
+      break;
+    case MX_FLOAT16:
+      float_to_half(dst, src, add, n);
+      break;
+    case MX_UINT8:
+      store_uint8(dst, src, kind, add, n);
+      break;
+    case MX_INT32:
+      store_int32(dst, src, kind, add, n);
+      break;
+    case MX_INT8:
+      store_int8(dst, src, kind, add, n);
+      break;
+    case MX_INT64:
+      store_int64(dst, src, kind, add, n);
+      break;
     default:
       if (kind == MX_KIND_DOUBLE)
         double_to_bool(dst, src, add, n);
@@ -171,7 +197,7 @@ typedef enum access {
 typedef struct walk {
   const mx_row *row;
   mx_kind kind;
-  size_t size;  /* of an element of the kind */
+  size_t size; /* of an element of the kind */
   mx_dtype dtype;
   bool add, by_runs;
   char *out;
@@ -204,7 +230,8 @@ static void merge_dims(walk *w, const mx_shape *shape) {
   }
 }
 
-/* Elements of the last dimensions that operand k walks contiguously, when it does not change along all others; else 0. */
+/* Elements of the last dimensions that operand k walks contiguously, when it does not change along all others; else 0.
+ */
 static int64_t period_of(const walk *w, int k) {
   int64_t dense = 1;
   int d = w->ndim - 1;
@@ -277,8 +304,7 @@ static void advance(const walk *w, int64_t step, place *p) {
   for (; d > 0 && p->index[d] == w->dim[d]; d--) {
     p->index[d] = 0;
     p->index[d - 1]++;
-    for (int k = 0; k < w->row->arity; k++)
-      p->offset[k] += w->in[k].stride[d - 1] - w->dim[d] * w->in[k].stride[d];
+    for (int k = 0; k < w->row->arity; k++) p->offset[k] += w->in[k].stride[d - 1] - w->dim[d] * w->in[k].stride[d];
   }
 }
 
@@ -299,7 +325,8 @@ static void chunk_by_runs(const walk *w, int64_t begin, int64_t end) {
     int64_t n = run_length(w, &p, end - i);
     const void *in[MX_MAX_OPERANDS];
     for (int k = 0; k < w->row->arity; k++)
-      in[k] = w->how[k] == SINGLE ? (const void *)&w->value[k] : (const char *)w->in[k].data + (size_t)p.offset[k] * w->size;
+      in[k] = w->how[k] == SINGLE ? (const void *)&w->value[k]
+                                  : (const char *)w->in[k].data + (size_t)p.offset[k] * w->size;
     w->row->block[w->kind](w->out + (size_t)i * w->size, in, single, n);
     advance(w, n, &p);
     i += n;
@@ -333,13 +360,13 @@ static void fill_periodic(const walk *w, int k, char *pattern) {
 }
 
 /* Elements begin .. begin + n - 1 of an operand whose elements stand `period` times each. */
-#define REPEAT(T)                                                                                \
-  static void repeat_##T(T *d, const T *s, int64_t period, int64_t begin, int64_t n) {           \
-    int64_t at = 0, left = period - begin;                                                       \
-    for (int64_t i = 0; i < n; at++, left = period) {                                            \
-      int64_t m = left < n - i ? left : n - i;                                                   \
-      for (const T v = s[at]; m > 0; m--) d[i++] = v;                                            \
-    }                                                                                            \
+#define REPEAT(T)                                                                      \
+  static void repeat_##T(T *d, const T *s, int64_t period, int64_t begin, int64_t n) { \
+    int64_t at = 0, left = period - begin;                                             \
+    for (int64_t i = 0; i < n; at++, left = period) {                                  \
+      int64_t m = left < n - i ? left : n - i;                                         \
+      for (const T v = s[at]; m > 0; m--) d[i++] = v;                                  \
+    }                                                                                  \
   }
 REPEAT(uint32_t)
 REPEAT(uint64_t)
@@ -348,15 +375,16 @@ static void fill_repeated(const walk *w, int k, int64_t begin, char *block, int6
   const mx_operand *o = &w->in[k];
   int64_t period = w->period[k], first = begin / period, count = (begin + n - 1) / period - first + 1;
   _Alignas(64) char element[MX_ROW_BLOCK * 8];
-  mx_block_load(element, w->kind, (const char *)o->data + (size_t)first * mx_dtype_size(o->dtype), o->dtype, 1, o->truth,
-                count);
+  mx_block_load(element, w->kind, (const char *)o->data + (size_t)first * mx_dtype_size(o->dtype), o->dtype, 1,
+                o->truth, count);
   if (w->size == sizeof(uint32_t))
     repeat_uint32_t((uint32_t *)block, (const uint32_t *)element, period, begin % period, n);
   else
     repeat_uint64_t((uint64_t *)block, (const uint64_t *)element, period, begin % period, n);
 }
 
-/* Operand k for elements i .. i + n - 1 of the output, which begin at place `p`: where it is, or gathered in `block`. */
+/* Operand k for elements i .. i + n - 1 of the output, which begin at place `p`: where it is, or gathered in `block`.
+ */
 static const void *fetch(const walk *w, int k, int64_t i, int64_t n, const place *p, char *block) {
   const mx_operand *o = &w->in[k];
   switch (w->how[k]) {
@@ -413,7 +441,8 @@ static void run_chunk(walk *w, bool same_bytes, int64_t i) {
   int64_t begin = i * CHUNK, end = begin + CHUNK < w->n ? begin + CHUNK : w->n;
   size_t size = mx_dtype_size(w->dtype);
   if (same_bytes)
-    memcpy(w->out + (size_t)begin * size, (const char *)w->in[0].data + (size_t)begin * size, (size_t)(end - begin) * size);
+    memcpy(w->out + (size_t)begin * size, (const char *)w->in[0].data + (size_t)begin * size,
+           (size_t)(end - begin) * size);
   else if (w->by_runs)
     chunk_by_runs(w, begin, end);
   else
@@ -428,7 +457,8 @@ void mx_row_apply(const mx_row *row, const mx_operand *in, const mx_shape *shape
   merge_dims(&w, shape);
   if (w.n == 0) return;
   choose_access(&w);
-  bool same_bytes = row == &mx_rows[MX_ROW_copy] && in->dtype == dtype && !add && w.how[0] != SINGLE && w.how[0] <= LINEAR;
+  bool same_bytes =
+      row == &mx_rows[MX_ROW_copy] && in->dtype == dtype && !add && w.how[0] != SINGLE && w.how[0] <= LINEAR;
   if (same_bytes && in->data == out) return;
   int64_t chunks = (w.n + CHUNK - 1) / CHUNK;
   if (chunks == 1) { /* entering a parallel region costs more than a small array */

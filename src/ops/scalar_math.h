@@ -64,24 +64,24 @@ MXS_FN double mxs_digamma_double(double x) {
   return log(x) - 0.5 / x - series + shift;
 }
 
-#define MXS_DEFINE(T, tag, FLOOR, TRUNC, FMOD, HALF)                                                       \
-  MXS_FN T mxs_add_##tag(T a, T b) { return a + b; }                                                       \
-  MXS_FN T mxs_sub_##tag(T a, T b) { return a - b; }                                                       \
-  MXS_FN T mxs_mul_##tag(T a, T b) { return a * b; }                                                       \
-  MXS_FN T mxs_div_##tag(T a, T b) { return a / b; }                                                       \
-  MXS_FN T mxs_neg_##tag(T a) { return -a; }                                                               \
-  MXS_FN T mxs_sign_##tag(T a) { return (T)((a > 0) - (a < 0)); }                                          \
-  MXS_FN T mxs_mod_##tag(T a, T b) {                                                                       \
-    T m = FMOD(a, b);                                                                                      \
-    m = m != 0 && (m < 0) != (b < 0) ? m + b : m;                                                          \
-    return b == 0 ? 0 : m;                                                                                 \
-  }                                                                                                        \
-  /* Ties go down. */                                                                                      \
-  MXS_FN T mxs_rint_##tag(T a) {                                                                           \
-    T f = FLOOR(a);                                                                                        \
-    return a - f > (T)0.5 ? f + 1 : f;                                                                     \
-  }                                                                                                        \
-  /* Ties go away from 0. HALF is the number just below 1/2: adding it never carries past a half. */       \
+#define MXS_DEFINE(T, tag, FLOOR, TRUNC, FMOD, HALF)                                                 \
+  MXS_FN T mxs_add_##tag(T a, T b) { return a + b; }                                                 \
+  MXS_FN T mxs_sub_##tag(T a, T b) { return a - b; }                                                 \
+  MXS_FN T mxs_mul_##tag(T a, T b) { return a * b; }                                                 \
+  MXS_FN T mxs_div_##tag(T a, T b) { return a / b; }                                                 \
+  MXS_FN T mxs_neg_##tag(T a) { return -a; }                                                         \
+  MXS_FN T mxs_sign_##tag(T a) { return (T)((a > 0) - (a < 0)); }                                    \
+  MXS_FN T mxs_mod_##tag(T a, T b) {                                                                 \
+    T m = FMOD(a, b);                                                                                \
+    m = m != 0 && (m < 0) != (b < 0) ? m + b : m;                                                    \
+    return b == 0 ? 0 : m;                                                                           \
+  }                                                                                                  \
+  /* Ties go down. */                                                                                \
+  MXS_FN T mxs_rint_##tag(T a) {                                                                     \
+    T f = FLOOR(a);                                                                                  \
+    return a - f > (T)0.5 ? f + 1 : f;                                                               \
+  }                                                                                                  \
+  /* Ties go away from 0. HALF is the number just below 1/2: adding it never carries past a half. */ \
   MXS_FN T mxs_round_##tag(T a) { return TRUNC(a + (a < 0 ? -(T)(HALF) : (T)(HALF))); }
 
 MXS_DEFINE(float, float, floorf, truncf, fmodf, 0x1.fffffep-2f)
@@ -90,11 +90,11 @@ MXS_FN float mxs_digamma_float(float a) { return (float)mxs_digamma_double(a); }
 
 #if defined(__CUDACC__)
 
-#define MXS_REALS1(name, f, d)                       \
-  MXS_FN float mxs_##name(float a) { return f(a); }  \
+#define MXS_REALS1(name, f, d)                      \
+  MXS_FN float mxs_##name(float a) { return f(a); } \
   MXS_FN double mxs_##name(double a) { return d(a); }
-#define MXS_REALS2(name, f, d)                                   \
-  MXS_FN float mxs_##name(float a, float b) { return f(a, b); }  \
+#define MXS_REALS2(name, f, d)                                  \
+  MXS_FN float mxs_##name(float a, float b) { return f(a, b); } \
   MXS_FN double mxs_##name(double a, double b) { return d(a, b); }
 #define MXS_ALL1(name, f, d, i) \
   MXS_REALS1(name, f, d)        \
@@ -257,11 +257,11 @@ MXS_FN float mxs_lgamma_float(float a) {
 #endif
 
 /* Derivative of gelu_tanh: a sigmoid(u) with u = a (k + l a^2). */
-#define MXS_GELU_TANH(T, tag)                                              \
-  MXS_FN T mxs_gelu_tanh_slope_##tag(T a) {                                \
-    const T k = (T)1.5957691216057308, l = (T)0.07135481282553826;         \
-    T s = mxs_sigmoid(a * (k + l * a * a));                                \
-    return s + a * s * (1 - s) * (k + 3 * l * a * a);                      \
+#define MXS_GELU_TANH(T, tag)                                      \
+  MXS_FN T mxs_gelu_tanh_slope_##tag(T a) {                        \
+    const T k = (T)1.5957691216057308, l = (T)0.07135481282553826; \
+    T s = mxs_sigmoid(a * (k + l * a * a));                        \
+    return s + a * s * (1 - s) * (k + 3 * l * a * a);              \
   }
 MXS_GELU_TANH(float, float)
 MXS_GELU_TANH(double, double)

@@ -1,5 +1,5 @@
-/* Elementwise operators: every row against its derivative, in place, added to, empty, with many dimensions, with one thread
- * and several; and what users may get wrong. */
+/* Elementwise operators: every row against its derivative, in place, added to, empty, with many dimensions, with one
+ * thread and several; and what users may get wrong. */
 #include "call.h"
 #include "core/memory.h"
 #include "ops/scalar.h"
@@ -30,7 +30,8 @@ TEST(every_derivative) {
   for (int k = 0; k < mx_op_count(); k++) {
     const mx_op *op = mx_op_at(k);
     if (!op->elementwise || !op->gradient || op->flags & MX_OP_HIDDEN) continue;
-    static const char *const number[] = {"scalar", "1.7", NULL}, *const limits[] = {"a_min", "0.4", "a_max", "0.6", NULL};
+    static const char *const number[] = {"scalar", "1.7", NULL}, *const limits[] = {"a_min", "0.4", "a_max", "0.6",
+                                                                                    NULL};
     const char *const *attrs = is_family(op, "Scalar") ? number : !strcmp(op->name, "clip") ? limits : NULL;
     if (!strcmp(op->name, "Activation") || !strcmp(op->name, "LeakyReLU") || !strcmp(op->name, "where")) continue;
     if (is_family(op, "Shape manipulation")) continue;
@@ -60,17 +61,20 @@ TEST(derivatives_with_choices) {
   mx_array_release(one[1]);
   call_check_gradient("smooth_l1", ATTRS("scalar", "0.7"), x, 1, 1, 0, 1e-6, 1e-7);
   call_check_gradient("hard_sigmoid", NULL, x, 1, 1, 0, 1e-6, 1e-7);
-  call_check_gradient("broadcast_axis", ATTRS("axis", "(0, -1)", "size", "(4, 5)"),
-                      (mx_array *[]){x[1] = (mx_array_release(x[1]), call_random(MX_FLOAT64, mx_shape_of(1, 2, 1), 0, 1, 3))},
-                      1, 1, 0, 1e-6, 1e-7);
+  call_check_gradient(
+      "broadcast_axis", ATTRS("axis", "(0, -1)", "size", "(4, 5)"),
+      (mx_array *[]){x[1] = (mx_array_release(x[1]), call_random(MX_FLOAT64, mx_shape_of(1, 2, 1), 0, 1, 3))}, 1, 1, 0,
+      1e-6, 1e-7);
   call_check_gradient("broadcast_to", ATTRS("shape", "(3, 0, 2)"), &x[1], 1, 1, 0, 1e-6, 1e-7);
   call_check_gradient("broadcast_to", ATTRS("shape", "(2, 3, 0, 2)"), &x[1], 1, 1, 0, 1e-6, 1e-7);
   call_release(x, 2);
   mx_array *w[3] = {call_array(MX_INT32, mx_shape_of(3), (double[]){0, 2, -1}),
-                    call_random(MX_FLOAT64, mx_shape_of(3, 4), 0, 1, 4), call_random(MX_FLOAT64, mx_shape_of(3, 4), 0, 1, 5)};
+                    call_random(MX_FLOAT64, mx_shape_of(3, 4), 0, 1, 4),
+                    call_random(MX_FLOAT64, mx_shape_of(3, 4), 0, 1, 5)};
   call_check_gradient("where", NULL, w, 3, 6, 0, 1e-6, 1e-7);
   call_release(w, 3);
-  mx_array *sum[3] = {call_random(MX_FLOAT64, mx_shape_of(5), 0, 1, 1), call_random(MX_FLOAT64, mx_shape_of(5), 0, 1, 2),
+  mx_array *sum[3] = {call_random(MX_FLOAT64, mx_shape_of(5), 0, 1, 1),
+                      call_random(MX_FLOAT64, mx_shape_of(5), 0, 1, 2),
                       call_random(MX_FLOAT64, mx_shape_of(5), 0, 1, 3)};
   call_check_gradient("add_n", ATTRS("num_args", "3"), sum, 3, 7, 0, 1e-6, 1e-7);
   call_release(sum, 3);
@@ -79,15 +83,18 @@ TEST(derivatives_with_choices) {
 /* d log |gamma| and d erfinv against sums that converge. */
 TEST(digamma_and_erfinv) {
   static const double at[] = {0.5, 1, 1.4616321449683623, 2, 7.3, 25, -0.5, -2.3};
-  static const double digamma[] = {-1.9635100260214235, -0.5772156649015329, 0, 0.42278433509846714,
-                                   1.9178203356379862, 3.198742512851974, 0.03648997397857652, 3.3173231575618227};
-  mx_array *x = call_array(MX_FLOAT64, mx_shape_of(8), at), *one = call_array(MX_FLOAT64, mx_shape_of(8), NULL), *y = NULL;
+  static const double digamma[] = {-1.9635100260214235, -0.5772156649015329, 0,
+                                   0.42278433509846714, 1.9178203356379862,  3.198742512851974,
+                                   0.03648997397857652, 3.3173231575618227};
+  mx_array *x = call_array(MX_FLOAT64, mx_shape_of(8), at), *one = call_array(MX_FLOAT64, mx_shape_of(8), NULL),
+           *y = NULL;
   mx_convert((double[]){1, 1, 1, 1, 1, 1, 1, 1}, MX_FLOAT64, mx_array_data(one), MX_FLOAT64, 8);
   REQUIRE_OK(call_op("_backward_gammaln", NULL, (mx_array *[]){one, x}, 2, &y, 1), call_error);
   for (int i = 0; i < 8; i++) CHECK_NEAR(call_value(y, i), digamma[i], 1e-13 * (1 + fabs(digamma[i])));
   call_release((mx_array *[]){x, one, y}, 3);
   double p[400];
-  for (int i = 0; i < 400; i++) p[i] = i < 200 ? (i - 100) / 100.5 : (i & 1 ? -1 : 1) * (1 - pow(2, -(i - 200) / 4.0 - 1));
+  for (int i = 0; i < 400; i++)
+    p[i] = i < 200 ? (i - 100) / 100.5 : (i & 1 ? -1 : 1) * (1 - pow(2, -(i - 200) / 4.0 - 1));
   x = call_array(MX_FLOAT64, mx_shape_of(400), p), y = NULL;
   REQUIRE_OK(call_op("erfinv", NULL, &x, 1, &y, 1), call_error);
   for (int i = 0; i < 400; i++) {
@@ -129,8 +136,14 @@ static void run_kernel(const mx_op *op, const void *params, mx_array **in, int n
   for (int i = 0; i < n_in; i++)
     tensor[i] = (mx_tensor){.data = mx_array_data(in[i]), .shape = in[i]->shape, .dtype = in[i]->dtype};
   tensor[n_in] = (mx_tensor){.data = out, .shape = shape, .dtype = dtype};
-  mx_call c = {.op = op, .params = params, .device = call_device, .n_in = n_in, .n_out = 1, .in = tensor,
-               .out = tensor + n_in, .req = &req};
+  mx_call c = {.op = op,
+               .params = params,
+               .device = call_device,
+               .n_in = n_in,
+               .n_out = 1,
+               .in = tensor,
+               .out = tensor + n_in,
+               .req = &req};
   CHECK_OK(op->kernel(&c, &call_error), call_error);
 }
 
@@ -168,7 +181,8 @@ static void check_requests(const mx_op *op, mx_dtype dtype) {
     double want = value[i] + 3, rough = dtype == MX_FLOAT16 ? 2e-3 : 1e-6;
     if (dtype == MX_UINT8) want = (uint8_t)(int)want; /* wraps */
     if (got[i] == want || !(fabs(want) < 1e9) || fabs(got[i] - want) <= rough * (fabs(value[i]) + 3)) continue;
-    check_report(__FILE__, __LINE__, "%s (%s) added %g to 3 and has %g", op->name, mx_dtype_name(dtype), value[i], got[i]);
+    check_report(__FILE__, __LINE__, "%s (%s) added %g to 3 and has %g", op->name, mx_dtype_name(dtype), value[i],
+                 got[i]);
     break;
   }
   for (const mx_alias *a = op->aliases_mem; a && a->out >= 0; a++) {
@@ -178,7 +192,8 @@ static void check_requests(const mx_op *op, mx_dtype dtype) {
     in[a->in] = shared;
     run_kernel(op, params, in, n_in, mx_array_data(shared), shape, dtype, MX_WRITE);
     if (memcmp(mx_array_data(shared), plain.data, bytes))
-      check_report(__FILE__, __LINE__, "%s (%s) differs when it overwrites input %d", op->name, mx_dtype_name(dtype), a->in);
+      check_report(__FILE__, __LINE__, "%s (%s) differs when it overwrites input %d", op->name, mx_dtype_name(dtype),
+                   a->in);
     in[a->in] = keep;
     mx_array_release(shared);
   }
@@ -196,7 +211,8 @@ TEST(requests_and_memory) {
   static const mx_dtype types[] = {MX_FLOAT32, MX_FLOAT64, MX_FLOAT16, MX_INT32, MX_UINT8, MX_INT64};
   for (int k = 0; k < mx_op_count(); k++) {
     const mx_op *op = mx_op_at(k);
-    if (!op->elementwise || op->n_in > 4 || is_family(op, "Shape manipulation") || !strcmp(op->name, "LeakyReLU")) continue;
+    if (!op->elementwise || op->n_in > 4 || is_family(op, "Shape manipulation") || !strcmp(op->name, "LeakyReLU"))
+      continue;
     if (!strcmp(op->name, "_backward_prelu_data")) continue; /* wants a vector; its gradient is tested above */
     bool real = op->flags & MX_OP_HIDDEN;
     for (int t = 0; t < (real ? 3 : 6); t++) check_requests(op, types[t]);
@@ -222,7 +238,8 @@ TEST(any_number_of_threads) {
   static const char *const unary[] = {"exp", "tanh", "log", "erf", "sigmoid", "sqrt", "gelu_tanh"};
   for (int t = 0; t < 3; t++) {
     mx_array *x = call_random(types[t], mx_shape_of(37, 41, 53), 0.1, 2, 1);
-    mx_array *small[] = {call_random(types[t], mx_shape_of(53), 0.1, 2, 2), call_random(types[t], mx_shape_of(41, 1), 0.1, 2, 3),
+    mx_array *small[] = {call_random(types[t], mx_shape_of(53), 0.1, 2, 2),
+                         call_random(types[t], mx_shape_of(41, 1), 0.1, 2, 3),
                          call_random(types[t], mx_shape_of(37, 1, 53), 0.1, 2, 4),
                          call_random(types[t], mx_shape_of(37, 1, 1), 0.1, 2, 5)};
     for (int k = 0; k < 7; k++) check_threads(unary[k], NULL, &x, 1);
@@ -291,9 +308,11 @@ TEST(special_numbers_of_powers) {
   for (int i = 0; i < N; i++)
     for (int j = 0; j < N; j++) {
       float x = (float)v[i], e = (float)v[j], want = (float)pow(x, e), got = (float)call_value(y, i * N + j);
-      bool same = isnan(want) ? isnan(got) : isinf(want) || want == 0 ? got == want && !signbit(got) == !signbit(want)
-                                                                      : fabsf(got - want) <= 2e-7f * fabsf(want) + 2e-45f;
-      if (!same) check_report(__FILE__, __LINE__, "%g^%g is %g, expected %g", (double)x, (double)e, (double)got, (double)want);
+      bool same = isnan(want)                ? isnan(got)
+                  : isinf(want) || want == 0 ? got == want && !signbit(got) == !signbit(want)
+                                             : fabsf(got - want) <= 2e-7f * fabsf(want) + 2e-45f;
+      if (!same)
+        check_report(__FILE__, __LINE__, "%g^%g is %g, expected %g", (double)x, (double)e, (double)got, (double)want);
     }
   call_release((mx_array *[]){a, b, y}, 3);
 }
@@ -368,25 +387,31 @@ TEST(shapes_that_are_partly_known) {
   CHECK_TEXT(inferred("broadcast_add", NULL, mx_shape_of(-1, 3), mx_shape_of(1, 1), t), "(?,3)");
   CHECK_TEXT(inferred("broadcast_add", NULL, mx_shape_of(2, 3), mx_shape_of(3), t), "(2,3)");
   CHECK_TEXT(inferred("broadcast_add", NULL, mx_shape_of(2, 3), MX_SHAPE_UNKNOWN, t), "unknown");
-  CHECK_TEXT(inferred("broadcast_axis", ATTRS("axis", "1", "size", "7"), mx_shape_of(-1, 1), MX_SHAPE_UNKNOWN, t), "(?,7)");
+  CHECK_TEXT(inferred("broadcast_axis", ATTRS("axis", "1", "size", "7"), mx_shape_of(-1, 1), MX_SHAPE_UNKNOWN, t),
+             "(?,7)");
   CHECK_TEXT(inferred("broadcast_to", ATTRS("shape", "(5, 0)"), mx_shape_of(1, -1), MX_SHAPE_UNKNOWN, t), "(5,?)");
   CHECK_TEXT(inferred("where", NULL, mx_shape_of(4), mx_shape_of(4, 2), t), "(4,2)");
 }
 
 TEST(mistakes) {
-  mx_array *a = call_random(MX_FLOAT32, mx_shape_of(2, 3), 0, 1, 1), *b = call_random(MX_FLOAT32, mx_shape_of(2, 4), 0, 1, 2);
+  mx_array *a = call_random(MX_FLOAT32, mx_shape_of(2, 3), 0, 1, 1),
+           *b = call_random(MX_FLOAT32, mx_shape_of(2, 4), 0, 1, 2);
   mx_array *c = call_random(MX_FLOAT64, mx_shape_of(2, 3), 0, 1, 2), *y = NULL;
   mx_array *ab[2] = {a, b}, *ac[2] = {a, c};
-  CHECK_FAILS(call_op("broadcast_add", NULL, ab, 2, &y, 1), MX_ERR_SHAPE, call_error, "(2,3) and (2,4) cannot be broadcast");
+  CHECK_FAILS(call_op("broadcast_add", NULL, ab, 2, &y, 1), MX_ERR_SHAPE, call_error,
+              "(2,3) and (2,4) cannot be broadcast");
   CHECK_FAILS(call_op("elemwise_add", NULL, ab, 2, &y, 1), MX_ERR_SHAPE, call_error, "rhs has shape (2,4)");
   CHECK_FAILS(call_op("broadcast_add", NULL, ac, 2, &y, 1), MX_ERR_TYPE, call_error, "rhs is float64");
   CHECK_FAILS(call_op("clip", ATTRS("a_min", "0"), &a, 1, &y, 1), MX_ERR_VALUE, call_error, "a_max");
-  CHECK_FAILS(call_op("broadcast_axis", ATTRS("axis", "(0, 1)", "size", "3"), &a, 1, &y, 1), MX_ERR_VALUE, call_error, "size");
-  CHECK_FAILS(call_op("broadcast_axis", ATTRS("axis", "5", "size", "3"), &a, 1, &y, 1), MX_ERR_VALUE, call_error, "axis 5");
-  CHECK_FAILS(call_op("broadcast_axis", ATTRS("axis", "0", "size", "3"), &a, 1, &y, 1), MX_ERR_SHAPE, call_error, "(2,3)");
+  CHECK_FAILS(call_op("broadcast_axis", ATTRS("axis", "(0, 1)", "size", "3"), &a, 1, &y, 1), MX_ERR_VALUE, call_error,
+              "size");
+  CHECK_FAILS(call_op("broadcast_axis", ATTRS("axis", "5", "size", "3"), &a, 1, &y, 1), MX_ERR_VALUE, call_error,
+              "axis 5");
+  CHECK_FAILS(call_op("broadcast_axis", ATTRS("axis", "0", "size", "3"), &a, 1, &y, 1), MX_ERR_SHAPE, call_error,
+              "(2,3)");
   CHECK_FAILS(call_op("broadcast_to", ATTRS("shape", "(3,)"), &a, 1, &y, 1), MX_ERR_SHAPE, call_error, "2 dimensions");
-  CHECK_FAILS(call_op("broadcast_to", ATTRS("shape", "(2, 9223372036854775807)"), &b, 1, &y, 1), MX_ERR_SHAPE, call_error,
-              "(2,4)");
+  CHECK_FAILS(call_op("broadcast_to", ATTRS("shape", "(2, 9223372036854775807)"), &b, 1, &y, 1), MX_ERR_SHAPE,
+              call_error, "(2,4)");
   CHECK_FAILS(call_op("where", NULL, (mx_array *[]){b, a, a}, 3, &y, 1), MX_ERR_SHAPE, call_error, "condition");
   CHECK_FAILS(call_op("LeakyReLU", ATTRS("act_type", "prelu"), ab, 2, &y, 1), MX_ERR_SHAPE, call_error, "gamma");
   mx_array *two[2] = {NULL, NULL};

@@ -1,5 +1,5 @@
-/* Elementwise operators, broadcasting and reductions with random shapes, dtypes and axes against loops that could not be
- * plainer, in double and int64_t.
+/* Elementwise operators, broadcasting and reductions with random shapes, dtypes and axes against loops that could not
+ * be plainer, in double and int64_t.
  *
  *   test_naive [TEST ...]       MX_NAIVE_RUNS=100000 MX_NAIVE_SEED=7 for more, and others */
 #include "call.h"
@@ -32,7 +32,8 @@ static mx_shape any_shape(void) {
 }
 
 static mx_dtype any_dtype(void) {
-  static const mx_dtype types[] = {MX_FLOAT32, MX_FLOAT32, MX_FLOAT64, MX_FLOAT16, MX_INT32, MX_UINT8, MX_INT8, MX_INT64};
+  static const mx_dtype types[] = {MX_FLOAT32, MX_FLOAT32, MX_FLOAT64, MX_FLOAT16,
+                                   MX_INT32,   MX_UINT8,   MX_INT8,    MX_INT64};
   return types[dice(8)];
 }
 
@@ -103,7 +104,11 @@ static void one_element(const mx_row *row, mx_kind kind, const double *real, con
 
 static bool same_element(const mx_op *op, const mx_array *y, int64_t i, mx_array **in, int n_in, const mx_shape *shape,
                          double number) {
-  const mx_elementwise *e = op->elementwise(op->params ? &(struct { double s; bool b; }){number, true} : NULL);
+  const mx_elementwise *e = op->elementwise(op->params ? &(struct {
+    double s;
+    bool b;
+  }){number, true}
+                                                       : NULL);
   const mx_row *row = &mx_rows[e->row];
   mx_kind kind = mx_row_kind(row, y->dtype);
   double real[MX_MAX_OPERANDS], as_real = 0;
@@ -125,8 +130,8 @@ static bool same_element(const mx_op *op, const mx_array *y, int64_t i, mx_array
     if (fabs(as_real) > limit) return isinf(got);
     return close_to(got, as_real, roundoff(y->dtype) * fabs(as_real) + (y->dtype == MX_FLOAT16 ? 6e-8 : 1e-37));
   }
-  if (kind == MX_KIND_DOUBLE) as_whole = !(fabs(as_real) < 9e18) ? (as_real > 0 ? INT64_MAX : as_real < 0 ? INT64_MIN : 0)
-                                                                 : (int64_t)as_real;
+  if (kind == MX_KIND_DOUBLE)
+    as_whole = !(fabs(as_real) < 9e18) ? (as_real > 0 ? INT64_MAX : as_real < 0 ? INT64_MIN : 0) : (int64_t)as_real;
   int64_t want;
   char narrow[8];
   mx_convert(&as_whole, MX_INT64, narrow, y->dtype, 1);
@@ -146,7 +151,8 @@ static void one_elementwise(void) {
       memmove(s[k].dim, s[k].dim + 1, (size_t)--s[k].ndim * sizeof(int64_t));
     }
   }
-  mx_array *in[2] = {any_array(dtype, s[0], -4, 9, true), op->n_in > 1 ? any_array(dtype, s[1], -3, 7, true) : NULL}, *y = NULL;
+  mx_array *in[2] = {any_array(dtype, s[0], -4, 9, true), op->n_in > 1 ? any_array(dtype, s[1], -3, 7, true) : NULL},
+           *y = NULL;
   double scalar = (double)dice(12) / 2 - 2;
   char text[32];
   snprintf(text, sizeof(text), "%g", scalar);
@@ -346,9 +352,9 @@ static void one_search(void) {
       mx_convert(&want, MX_FLOAT64, place, dtype, 1);
       mx_convert(place, dtype, &narrow, MX_FLOAT64, 1);
       if (g[i].count == 0 || call_value(y, i) == narrow) continue;
-      check_report(__FILE__, __LINE__, "%s(%s %s, axis = %s): result %lld is %.9g, not %.9g", largest ? "argmax" : "argmin",
-                   mx_dtype_name(dtype), mx_shape_text(&shape, s), given ? text : "None", (long long)i, call_value(y, i),
-                   narrow);
+      check_report(__FILE__, __LINE__, "%s(%s %s, axis = %s): result %lld is %.9g, not %.9g",
+                   largest ? "argmax" : "argmin", mx_dtype_name(dtype), mx_shape_text(&shape, s), given ? text : "None",
+                   (long long)i, call_value(y, i), narrow);
       break;
     }
     free(g);

@@ -171,7 +171,8 @@ TEST(written_and_added) {
       mx_tensor in = {.data = mx_array_data(x), .shape = x->shape, .dtype = x->dtype};
       mx_tensor to = {.data = out + GUARD, .shape = y->shape, .dtype = y->dtype};
       const mx_req req = MX_ADD;
-      mx_call c = {.op = op, .params = params, .device = call_device, .n_in = 1, .n_out = 1, .in = &in, .out = &to, .req = &req};
+      mx_call c = {
+          .op = op, .params = params, .device = call_device, .n_in = 1, .n_out = 1, .in = &in, .out = &to, .req = &req};
       CHECK(op->flags & MX_OP_ADDS);
       if (op->prepare) CHECK_OK(op->prepare(&c, &call_error), call_error);
       size_t bytes = c.workspace_bytes;
@@ -183,7 +184,8 @@ TEST(written_and_added) {
       for (int i = 0; i < GUARD; i++) CHECK(out[i] == 5 && out[GUARD + n + i] == 5);
       for (int64_t i = 0; i < n; i++)
         if (fabs(out[GUARD + i] - 5 - call_value(y, i)) > 1e-4 * (1 + fabs(call_value(y, i)))) {
-          check_report(__FILE__, __LINE__, "%s added %g to 5 and has %g", ops[k], call_value(y, i), (double)out[GUARD + i]);
+          check_report(__FILE__, __LINE__, "%s added %g to 5 and has %g", ops[k], call_value(y, i),
+                       (double)out[GUARD + i]);
           break;
         }
       free(out);
@@ -230,7 +232,8 @@ TEST(finite_or_not) {
       CHECK_NEAR(call_value(y, 0), b == 3, 0);
       call_release((mx_array *[]){x, y}, 2);
     }
-  mx_array *x = call_random(MX_FLOAT32, mx_shape_of(3), 0, 1, 1), *flag = call_array(MX_FLOAT32, mx_shape_of(1), (double[]){0});
+  mx_array *x = call_random(MX_FLOAT32, mx_shape_of(3), 0, 1, 1),
+           *flag = call_array(MX_FLOAT32, mx_shape_of(1), (double[]){0});
   REQUIRE_OK(call_op("all_finite", ATTRS("init_output", "False"), &x, 1, &flag, 1), call_error);
   CHECK_NEAR(call_value(flag, 0), 0, 0); /* stays what it was */
   REQUIRE_OK(call_op("all_finite", NULL, &x, 1, &flag, 1), call_error);

@@ -1,4 +1,5 @@
-/* Vector math of core/vmath.h: errors against the C library in double over all floats (every 40009th), limits, float16. */
+/* Vector math of core/vmath.h: errors against the C library in double over all floats (every 40009th), limits, float16.
+ */
 #pragma GCC optimize("no-trapping-math")
 #include "check.h"
 #include "core/dtype.h"
@@ -17,29 +18,28 @@ static double ulps(float got, double want) {
 
 static double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
 
-#define FUNCTION(name, vector, exact, bound)                                                     \
-  MX_CLONES static void run_##name(const float *x, float *y, int n) {                            \
-    _Pragma("omp simd") for (int i = 0; i < n; i++) y[i] = vector(x[i]);                         \
-  }                                                                                              \
-  TEST(name) {                                                                                   \
-    enum { N = 4096 };                                                                           \
-    float x[N], y[N];                                                                            \
-    for (uint64_t bits = 0; bits < (uint64_t)1 << 32;) {                                         \
-      int n = 0;                                                                                 \
-      for (; n < N && bits < (uint64_t)1 << 32; n++, bits += 40009) {                            \
-        uint32_t b = (uint32_t)bits;                                                             \
-        memcpy(&x[n], &b, sizeof(b));                                                            \
-      }                                                                                          \
-      run_##name(x, y, n);                                                                       \
-      for (int i = 0; i < n; i++) {                                                              \
-        double off = ulps(y[i], exact((double)x[i]));                                            \
-        if (!(off <= (bound))) {                                                                 \
-          check_report(__FILE__, __LINE__, "%s(%a) is %a, %g ulp off", #name, (double)x[i],      \
-                       (double)y[i], off);                                                       \
-          return;                                                                                \
-        }                                                                                        \
-      }                                                                                          \
-    }                                                                                            \
+#define FUNCTION(name, vector, exact, bound)                                                                    \
+  MX_CLONES static void run_##name(const float *x, float *y, int n) {                                           \
+    _Pragma("omp simd") for (int i = 0; i < n; i++) y[i] = vector(x[i]);                                        \
+  }                                                                                                             \
+  TEST(name) {                                                                                                  \
+    enum { N = 4096 };                                                                                          \
+    float x[N], y[N];                                                                                           \
+    for (uint64_t bits = 0; bits < (uint64_t)1 << 32;) {                                                        \
+      int n = 0;                                                                                                \
+      for (; n < N && bits < (uint64_t)1 << 32; n++, bits += 40009) {                                           \
+        uint32_t b = (uint32_t)bits;                                                                            \
+        memcpy(&x[n], &b, sizeof(b));                                                                           \
+      }                                                                                                         \
+      run_##name(x, y, n);                                                                                      \
+      for (int i = 0; i < n; i++) {                                                                             \
+        double off = ulps(y[i], exact((double)x[i]));                                                           \
+        if (!(off <= (bound))) {                                                                                \
+          check_report(__FILE__, __LINE__, "%s(%a) is %a, %g ulp off", #name, (double)x[i], (double)y[i], off); \
+          return;                                                                                               \
+        }                                                                                                       \
+      }                                                                                                         \
+    }                                                                                                           \
   }
 FUNCTION(exponential, mx_vexp_float, exp, 2)
 FUNCTION(expm1_, mx_vexpm1_float, expm1, 2)
