@@ -257,6 +257,11 @@ const mx_alias mx_elementwise_alias[MX_MAX_OPERANDS + 1][MX_MAX_OPERANDS + 1] = 
   MX_ELEMENTWISE(name, row, .backward = {"_backward_" #row "_lhs", "_backward_" #row "_rhs"})
 #define SCALAR(name, row, ...) \
   MX_ELEMENTWISE(name, row, .operand = {{MX_FROM_INPUT}, NUMBER}, .backward = {"_backward_" #row "_scalar"})
+#define SCALAR_SPECIAL(name, row, special, number, ...)                                                              \
+  MX_ELEMENTWISE(name##_other, row, .operand = {{MX_FROM_INPUT}, NUMBER}, .backward = {"_backward_" #row "_scalar"}) \
+  static const mx_elementwise *map_##name(const void *params) {                                                      \
+    return ((const scalar_params *)params)->scalar == (number) ? map_##special(params) : map_##name##_other(params); \
+  }
 #define RSCALAR(name, row, ...) \
   MX_ELEMENTWISE(name, row, .operand = {NUMBER, {MX_FROM_INPUT}}, .backward = {NULL, "_backward_" #row "_rscalar"})
 #include "ops/scalar.def"
@@ -343,6 +348,7 @@ const mx_op mx_ops_elementwise[] = {
    .gradient = mx_elementwise_gradient,  \
    MX_ELEMENTWISE_RECORD(name_, 1, 0)},
 #define SCALAR(name, row, ...) WITH_NUMBER(name, doc_##row##_scalar, __VA_ARGS__)
+#define SCALAR_SPECIAL(name, row, special, number, ...) WITH_NUMBER(name, doc_##row##_scalar, __VA_ARGS__)
 #define RSCALAR(name, row, ...) WITH_NUMBER(name, doc_##row##_rscalar, __VA_ARGS__)
 #include "ops/scalar.def"
 
