@@ -135,7 +135,7 @@ TEST(mean_and_variance_have_names) {
   mx_symbol_release(bn);
 }
 
-/* Every operator of the reference's list that is registered, composed as "x" without inputs: the names of its
+/* Every operator of the reference's list, composed as "x" without inputs: the names of its
  * arguments, states and outputs. */
 TEST(names_of_all_operators) {
   json_t *all = json_load_file(GRAPHS "composed.json", 0, NULL), *cases, *c, *list;
@@ -145,6 +145,7 @@ TEST(names_of_all_operators) {
   json_object_foreach(all, name, cases) {
     size_t i;
     const mx_op *op = mx_op_find(name);
+    if (!op) check_report(__FILE__, __LINE__, "%s is not registered", name);
     if (!op || op->flags & MX_OP_IMPERATIVE) continue;
     json_array_foreach(cases, i, c) {
       mx_dict attrs = MX_DICT_EMPTY;
