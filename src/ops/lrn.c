@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/vmath.h"
 #include "ops/layer.h"
 #include "ops/moments.h"
 
@@ -41,21 +42,10 @@ static mx_status lrn_gradient(mx_grad *g, mx_error *err) {
   return mx_layer_backward(g, "_backward_LRN", in, 3, 1, err);
 }
 
-/* v[j] = v[j]^-beta for positive v; the usual exponents without exponentials. */
-#define POWER(A, v, n, beta)                                                                  \
-  do {                                                                                        \
-    if ((beta) == 0.75) {                                                                     \
-      _Pragma("omp simd") for (int64_t j_ = 0; j_ < (n); j_++) {                              \
-        A r_ = ROOT(A, (v)[j_]);                                                              \
-        (v)[j_] = 1 / (r_ * ROOT(A, r_));                                                     \
-      }                                                                                       \
-    } else if ((beta) == 0.5) {                                                               \
-      _Pragma("omp simd") for (int64_t j_ = 0; j_ < (n); j_++)(v)[j_] = 1 / ROOT(A, (v)[j_]); \
-    } else {                                                                                  \
-      for (int64_t j_ = 0; j_ < (n); j_++) (v)[j_] = (A)pow((double)(v)[j_], -(beta));        \
-    }                                                                                         \
-  } while (0)
-#define ROOT(A, x) (sizeof(A) == sizeof(float) ? (A)sqrtf((float)(x)) : (A)sqrt((double)(x)))
+/* v^-beta for positive v; in float by short polynomials, which loops can vectorize. */
+MX_INLINE float power_float(float v, double beta) { return mx_vexp_float(-(float)beta * mx_vlog_positive(v)); }
+MX_INLINE double power_double(double v, double beta) { return pow(v, -beta); }
+#define POWER(v, beta) _Generic((v), double : power_double, default : power_float)(v, beta)
 
 /* `lanes` neighbouring places of one sample: `channels` rows, `step` apart. */
 typedef struct strip {
@@ -63,9 +53,11 @@ typedef struct strip {
   double scale, knorm, beta;
 } strip;
 
-/* The channels k of the window around channel c. */
-#define WINDOW(s, c, k) \
-  for (int64_t k = (c) > (s)->half ? (c) - (s)->half : 0; k <= (c) + (s)->half && k < (s)->channels; k++)
+/* The channels [window_from, window_to) around channel c. */
+MX_INLINE int64_t window_from(const strip *s, int64_t c) { return c > s->half ? c - s->half : 0; }
+MX_INLINE int64_t window_to(const strip *s, int64_t c) {
+  return s->channels - c > s->half ? c + s->half + 1 : s->channels;
+}
 
 MX_CLONES static void strip_forward(mx_dtype dtype, const strip *s, const void *x_, void *y_, void *norm_){
     MX_SWITCH_FLOAT(dtype, break,
@@ -76,17 +68,16 @@ MX_CLONES static void strip_forward(mx_dtype dtype, const strip *s, const void *
                       const A scale = (A)s->scale, knorm = (A)s->knorm;
                       for (int64_t c = 0; c < s->channels; c++) {
                         A base[MX_LANES] = {0};
-                        const int64_t at = c * s->step;
-                        WINDOW(s, c, k) {
+                        const int64_t at = c * s->step, to = window_to(s, c);
+                        for (int64_t k = window_from(s, c); k < to; k++) {
                           const T *row = x + k * s->step;
                           _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) base[j] += (A)row[j] * (A)row[j];
                         }
                         for (int64_t j = 0; j < s->lanes; j++) base[j] = knorm + scale * base[j];
                         for (int64_t j = 0; norm && j < s->lanes; j++) norm[at + j] = (T)base[j];
                         if (!y) continue;
-                        POWER(A, base, s->lanes, s->beta);
                         _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) y[at + j] =
-                            (T)((A)x[at + j] * base[j]);
+                            (T)((A)x[at + j] * POWER(base[j], s->beta));
                       }
                     })}
 
@@ -100,20 +91,17 @@ MX_CLONES static void strip_backward(mx_dtype dtype, const strip *s, const void 
     A *term = term_;
     for (int64_t c = 0; c < s->channels; c++) {
       const int64_t at = c * s->step;
-      A power[MX_LANES];
-      for (int64_t j = 0; j < s->lanes; j++) power[j] = (A)norm[at + j];
-      POWER(A, power, s->lanes, s->beta);
       _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) {
-        A first = (A)dy[at + j] * power[j];
+        A first = (A)dy[at + j] * POWER((A)norm[at + j], s->beta);
         term[at + j] = first * (A)x[at + j] / (A)norm[at + j];
         dx[at + j] = (T)first;
       }
     }
     const A factor = (A)(2 * s->scale * s->beta);
     for (int64_t c = 0; c < s->channels; c++) {
-      const int64_t at = c * s->step;
+      const int64_t at = c * s->step, to = window_to(s, c);
       A sum[MX_LANES] = {0};
-      WINDOW(s, c, k) {
+      for (int64_t k = window_from(s, c); k < to; k++) {
         const A *row = term + k * s->step;
         _Pragma("omp simd") for (int64_t j = 0; j < s->lanes; j++) sum[j] += row[j];
       }

@@ -27,11 +27,11 @@ static const char *const conventions[] = {"valid", "full", "same", NULL};
 static const char *const conventions_v1[] = {"valid", "full", NULL};
 static const char *const layouts[] = {"None", "NCHW", "NCDHW", "NHWC", "NDHWC", "NCW", "NWC", NULL};
 
-#define TABLE_HEAD(types_)                                                                                          \
-  MX_P_TUPLE(pooling_params, kernel, "()", 1, INT32_MAX, "Size of the window; not needed with global_pool."),        \
-      MX_P_ENUM(pooling_params, pool_type, "max", types_, "What is made of the values in a window."),                \
-      MX_P_BOOL(pooling_params, global_pool, "False",                                                                \
-                "One window that covers everything; kernel and stride are "                                          \
+#define TABLE_HEAD(types_)                                                                                    \
+  MX_P_TUPLE(pooling_params, kernel, "()", 1, INT32_MAX, "Size of the window; not needed with global_pool."), \
+      MX_P_ENUM(pooling_params, pool_type, "max", types_, "What is made of the values in a window."),         \
+      MX_P_BOOL(pooling_params, global_pool, "False",                                                         \
+                "One window that covers everything; kernel and stride are "                                   \
                 "ignored.")
 #define TABLE_REST(conventions_)                                                                                     \
   MX_P_ENUM(pooling_params, pooling_convention, "valid", conventions_,                                               \
