@@ -125,6 +125,7 @@ static mx_status build_forward(mx_dnnl_program *p, const mx_call *c, bool *decli
 
 static mx_status convolution_prepare(mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
+  if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, convolution_prepare, err);
   MX_TRY(mx_dnnl_prepare(c, build_forward, err));
   if (c->state) return MX_OK;
   const mx_conv v = convolution_view(c->params, &c->in[0].shape, &c->out[0].shape);
@@ -134,6 +135,7 @@ static mx_status convolution_prepare(mx_call *c, mx_error *err) {
 
 static mx_status convolution_forward(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
+  if (mx_layer_is_half(c)) return mx_layer_half_run(c, convolution_forward, err);
   if (c->state) return mx_dnnl_run(c, err);
   const mx_conv v = convolution_view(c->params, &c->in[0].shape, &c->out[0].shape);
   return mx_conv_forward(c, &v, c->out[0].dtype, c->in[0].data, c->in[1].data, c->n_in > 2 ? c->in[2].data : NULL,
@@ -162,6 +164,7 @@ static mx_status build_backward(mx_dnnl_program *p, const mx_call *c, bool *decl
 }
 
 static mx_status backward_prepare(mx_call *c, mx_error *err) {
+  if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, backward_prepare, err);
   if (wants(c, 0) || wants(c, 1)) MX_TRY(mx_dnnl_prepare(c, build_backward, err));
   const mx_conv v = convolution_view(c->params, &c->in[1].shape, &c->in[0].shape);
   if (!c->state && (wants(c, 0) || wants(c, 1))) c->workspace_bytes = mx_conv_workspace(&v, c->in[0].dtype);
@@ -171,6 +174,7 @@ static mx_status backward_prepare(mx_call *c, mx_error *err) {
 }
 
 static mx_status convolution_backward(const mx_call *c, mx_error *err) {
+  if (mx_layer_is_half(c)) return mx_layer_half_run(c, convolution_backward, err);
   const mx_tensor *dy = &c->in[0], *x = &c->in[1], *w = &c->in[2];
   const mx_conv v = convolution_view(c->params, &x->shape, &dy->shape);
   if (c->state) {
@@ -194,7 +198,7 @@ static mx_status convolution_backward(const mx_call *c, mx_error *err) {
     .name = name_, .family = "Neural-network layers", .params = table, .params_size = sizeof(convolution_params), \
     .check = convolution_check, .n_in = 3, .n_out = 1, .in_names = MX_STRINGS("data", "weight", "bias"),          \
     .count_in = convolution_count_in, .infer_shape = convolution_infer, .infer_dtype = mx_layer_infer_float,      \
-    .gradient = convolution_gradient, .prepare = convolution_prepare, .release = mx_dnnl_release,                 \
+    .gradient = convolution_gradient, .prepare = convolution_prepare, .release = mx_layer_release,                \
     .kernel = convolution_forward, __VA_ARGS__                                                                    \
   }
 
@@ -229,6 +233,6 @@ const mx_op mx_ops_convolution[] = {
      .infer_dtype = mx_layer_infer_float,
      .flags = MX_OP_HIDDEN,
      .prepare = backward_prepare,
-     .release = mx_dnnl_release,
+     .release = mx_layer_release,
      .kernel = convolution_backward},
     {0}};

@@ -142,6 +142,7 @@ static mx_status build_forward(mx_dnnl_program *p, const mx_call *c, bool *decli
 
 static mx_status deconvolution_prepare(mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
+  if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, deconvolution_prepare, err);
   MX_TRY(mx_dnnl_prepare(c, build_forward, err));
   if (c->state) return MX_OK;
   const mx_conv v = deconvolution_view(c->params, &c->in[0].shape, &c->out[0].shape);
@@ -152,6 +153,7 @@ static mx_status deconvolution_prepare(mx_call *c, mx_error *err) {
 static mx_status deconvolution_forward(const mx_call *c, mx_error *err) {
   const mx_tensor *x = &c->in[0], *y = &c->out[0];
   if (c->req[0] == MX_NULL) return MX_OK;
+  if (mx_layer_is_half(c)) return mx_layer_half_run(c, deconvolution_forward, err);
   const mx_conv v = deconvolution_view(c->params, &x->shape, &y->shape);
   const void *bias = c->n_in > 2 ? c->in[2].data : NULL;
   if (!c->state) return mx_conv_backward_data(c, &v, y->dtype, x->data, c->in[1].data, bias, y->data, err);
@@ -182,6 +184,7 @@ static mx_status build_backward(mx_dnnl_program *p, const mx_call *c, bool *decl
 }
 
 static mx_status backward_prepare(mx_call *c, mx_error *err) {
+  if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, backward_prepare, err);
   if (wants(c, 0) || wants(c, 1)) MX_TRY(mx_dnnl_prepare(c, build_backward, err));
   const mx_conv v = deconvolution_view(c->params, &c->in[1].shape, &c->in[0].shape);
   if (!c->state && (wants(c, 0) || wants(c, 1))) c->workspace_bytes = mx_conv_workspace(&v, c->in[0].dtype);
@@ -191,6 +194,7 @@ static mx_status backward_prepare(mx_call *c, mx_error *err) {
 }
 
 static mx_status deconvolution_backward(const mx_call *c, mx_error *err) {
+  if (mx_layer_is_half(c)) return mx_layer_half_run(c, deconvolution_backward, err);
   const mx_tensor *dy = &c->in[0], *x = &c->in[1], *w = &c->in[2];
   const mx_conv v = deconvolution_view(c->params, &x->shape, &dy->shape);
   if (c->state) {
@@ -231,7 +235,7 @@ const mx_op mx_ops_deconvolution[] = {
      .infer_dtype = mx_layer_infer_float,
      .gradient = deconvolution_gradient,
      .prepare = deconvolution_prepare,
-     .release = mx_dnnl_release,
+     .release = mx_layer_release,
      .kernel = deconvolution_forward},
     {.name = "_backward_Deconvolution",
      .family = "Neural-network layers",
@@ -247,6 +251,6 @@ const mx_op mx_ops_deconvolution[] = {
      .infer_dtype = mx_layer_infer_float,
      .flags = MX_OP_HIDDEN,
      .prepare = backward_prepare,
-     .release = mx_dnnl_release,
+     .release = mx_layer_release,
      .kernel = deconvolution_backward},
     {0}};

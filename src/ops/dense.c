@@ -77,25 +77,22 @@ static mx_status dense_gradient(mx_grad *g, mx_error *err) {
   }
 DENSE_BIAS(float)
 DENSE_BIAS(double)
-DENSE_BIAS(mx_half)
 
 static void dense_bias(const mx_tensor *out, const void *bias, int64_t rows, int64_t n, bool add) {
-  switch (out->dtype) {
-    case MX_FLOAT32:
-      bias_rows_float(out->data, bias, rows, n, add);
-      break;
-    case MX_FLOAT64:
-      bias_rows_double(out->data, bias, rows, n, add);
-      break;
-    default:
-      bias_rows_mx_half(out->data, bias, rows, n, add);
-      break;
-  }
+  if (out->dtype == MX_FLOAT32)
+    bias_rows_float(out->data, bias, rows, n, add);
+  else
+    bias_rows_double(out->data, bias, rows, n, add);
+}
+
+static mx_status dense_prepare(mx_call *c, mx_error *err) {
+  return mx_layer_is_half(c) ? mx_layer_half_prepare(c, NULL, err) : MX_OK;
 }
 
 static mx_status dense_forward(const mx_call *c, mx_error *err) {
   const dense_params *p = c->params;
   if (c->req[0] == MX_NULL) return MX_OK;
+  if (mx_layer_is_half(c)) return mx_layer_half_run(c, dense_forward, err);
   int64_t m, k, n = p->num_hidden;
   dense_matrix(p, &c->in[0].shape, &m, &k);
   bool add = c->req[0] == MX_ADD;
@@ -116,6 +113,7 @@ static mx_status dense_backward_infer(const void *params, mx_shape *in, int n_in
 }
 
 static mx_status dense_backward_prepare(mx_call *c, mx_error *err) {
+  if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, dense_backward_prepare, err);
   int64_t m, k, n = ((const dense_params *)c->params)->num_hidden;
   dense_matrix(c->params, &c->in[1].shape, &m, &k);
   if (c->n_out > 2 && c->req[2] != MX_NULL) c->workspace_bytes = mx_column_sum_bytes(m, n, c->in[0].dtype);
@@ -123,6 +121,7 @@ static mx_status dense_backward_prepare(mx_call *c, mx_error *err) {
 }
 
 static mx_status dense_backward(const mx_call *c, mx_error *err) {
+  if (mx_layer_is_half(c)) return mx_layer_half_run(c, dense_backward, err);
   const mx_tensor *dy = &c->in[0], *x = &c->in[1], *w = &c->in[2];
   int64_t m, k, n = ((const dense_params *)c->params)->num_hidden;
   dense_matrix(c->params, &x->shape, &m, &k);
@@ -157,6 +156,8 @@ const mx_op mx_ops_dense[] = {
      .infer_dtype = mx_layer_infer_float,
      .gradient = dense_gradient,
      .flags = MX_OP_ADDS,
+     .prepare = dense_prepare,
+     .release = mx_layer_release,
      .kernel = dense_forward},
     {.name = "_backward_FullyConnected",
      .family = "Neural-network layers",
@@ -171,5 +172,6 @@ const mx_op mx_ops_dense[] = {
      .infer_dtype = mx_layer_infer_float,
      .flags = MX_OP_ADDS | MX_OP_HIDDEN,
      .prepare = dense_backward_prepare,
+     .release = mx_layer_release,
      .kernel = dense_backward},
     {0}};

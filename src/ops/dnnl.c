@@ -40,6 +40,7 @@ typedef struct step {
 } step;
 
 struct mx_dnnl_program {
+  mx_layer_state base;
   mx_dnnl_build build;
   int threads;
   int n_slots, n_steps;
@@ -213,9 +214,8 @@ static void clear(mx_dnnl_program *p) {
 
 static size_t workspace_bytes(const mx_dnnl_program *p) { return p->temporary_bytes + p->scratchpad_bytes; }
 
-void mx_dnnl_release(void *state) {
+static void release(void *state) {
   mx_dnnl_program *p = state;
-  if (!p) return;
   clear(p);
   mx_free_aligned(p->own_workspace);
   mx_free(p);
@@ -289,13 +289,14 @@ mx_status mx_dnnl_prepare(mx_call *c, mx_dnnl_build builder, mx_error *err) {
   MX_TRY(check(engine_status, "engine creation", err));
   mx_dnnl_program *p = mx_calloc(1, sizeof(*p));
   if (!p) return mx_fail_memory(err, sizeof(*p));
+  p->base.release = release;
   p->build = builder;
   bool declined = false;
   int before = enter();
   mx_status st = build(p, c, &declined, err);
   leave(before);
   if (st != MX_OK || declined) {
-    mx_dnnl_release(p);
+    release(p);
     return st;
   }
   c->state = p;
@@ -360,44 +361,90 @@ mx_status mx_dnnl_run(const mx_call *c, mx_error *err) {
  * channels, kernel); plain layouts by strides, and layouts that oneDNN chooses. */
 typedef struct conv_view {
   dnnl_dims_t stride, dilate, pad, pad_end;
-  dnnl_memory_desc_t x, w, y, bias;       /* plain */
-  dnnl_memory_desc_t any_x, any_w, any_y; /* free */
+  dnnl_memory_desc_t x, w, y, bias;          /* as the arrays are */
+  dnnl_memory_desc_t used_x, used_w, used_y; /* as the primitive shall have them */
 } conv_view;
 
-/* A plain array in which logical dimension i is at place order[i]. */
-static mx_status plain(dnnl_memory_desc_t *md, dnnl_memory_desc_t *any, int n, const dnnl_dims_t dims, const int *order,
-                       mx_error *err) {
+/* Which layout the data of a convolution gets inside. */
+enum { CONV_FORWARD, CONV_DATA, CONV_WEIGHT };
+enum { LAYOUT_FREE, LAYOUT_PLAIN, LAYOUT_CHANNELS_LAST };
+
+/* Channels that blocked layouts compute per channel that there is: they round up to a vector. */
+static double padding_waste(const mx_conv *v, int64_t lanes) {
+  const double c = (double)((v->channels + lanes - 1) / lanes * lanes),
+               f = (double)((v->filters + lanes - 1) / lanes * lanes);
+  return c * f / ((double)v->channels * (double)v->filters);
+}
+
+/* Blocked layouts, which oneDNN chooses if free, make the fastest kernels, but cost reorders and padding channels. The
+ * limits are from measurements with AVX2 and AVX-512 (bench/c_layers.c). */
+static int choose_layout(const mx_conv *v, int kind) {
+  if (v->channels_last) return LAYOUT_PLAIN;
+  if (v->groups > 1) return LAYOUT_FREE;
+  const bool wide = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+  bool pointwise = mx_conv_kernel_size(v) == 1;
+  for (int i = 0; i < 3; i++) pointwise = pointwise && v->stride[i] == 1 && v->pad[i] == 0;
+  if (kind != CONV_WEIGHT && pointwise && mx_conv_out_size(v) >= 256) return LAYOUT_PLAIN; /* products, no reorders */
+  if (kind == CONV_DATA && v->channels <= 4) return LAYOUT_PLAIN;
+  if (kind == CONV_WEIGHT && v->channels <= 2 && !wide) return LAYOUT_CHANNELS_LAST;
+  if (v->channels <= 4) return LAYOUT_FREE;
+  const bool single = mx_conv_kernel_size(v) == 1, few = v->batch * mx_conv_out_size(v) <= 64;
+  if (few && (!single || kind == CONV_WEIGHT)) return LAYOUT_PLAIN; /* reordering weights costs more than computing */
+  if (single) return LAYOUT_FREE;
+  return padding_waste(v, wide ? 16 : 8) >= (kind == CONV_FORWARD ? 1.2 : 1.65) ? LAYOUT_CHANNELS_LAST : LAYOUT_FREE;
+}
+
+/* An array in which logical dimension i is at place order[i]. */
+static mx_status strided(dnnl_memory_desc_t *md, int n, const dnnl_dims_t dims, const int *order, mx_error *err) {
   dnnl_dims_t strides;
   for (int i = 0; i < n; i++) {
     strides[i] = 1;
     for (int j = 0; j < n; j++)
       if (order[j] > order[i]) strides[i] *= dims[j];
   }
-  MX_TRY(check(dnnl_memory_desc_init_by_strides(md, n, dims, dnnl_f32, strides), "memory description", err));
-  return check(dnnl_memory_desc_init_by_tag(any, n, dims, dnnl_f32, dnnl_format_tag_any), "memory description", err);
+  return check(dnnl_memory_desc_init_by_strides(md, n, dims, dnnl_f32, strides), "memory description", err);
 }
 
-static mx_status view_conv(const mx_conv *v, conv_view *out, bool *declined, mx_error *err) {
+/* The places of (batch, channels, space) or, with `first` 1, of (groups, filters, channels, kernel) without channels
+ * last or with. */
+static void place_dims(int *order, int first, int nd, bool channels_last) {
+  for (int i = 0; i <= first; i++) order[i] = i;
+  order[first + 1] = channels_last ? first + nd + 1 : first + 1;
+  for (int i = 0; i < nd; i++) order[first + 2 + i] = first + (channels_last ? 1 : 2) + i;
+}
+
+static mx_status use_layout(dnnl_memory_desc_t *used, const dnnl_memory_desc_t *array, int layout, mx_error *err) {
+  int order[MAX_DIMS];
+  if (layout == LAYOUT_PLAIN) *used = *array;
+  if (layout == LAYOUT_PLAIN) return MX_OK;
+  place_dims(order, 0, array->ndims - 2, true);
+  if (layout == LAYOUT_CHANNELS_LAST) return strided(used, array->ndims, array->dims, order, err);
+  return check(dnnl_memory_desc_init_by_tag(used, array->ndims, array->dims, dnnl_f32, dnnl_format_tag_any),
+               "memory description", err);
+}
+
+static mx_status view_conv(const mx_conv *v, int layout, conv_view *out, bool *declined, mx_error *err) {
   const int nd = v->nd, first = 3 - nd, g = v->groups > 1;
-  dnnl_dims_t x = {v->batch, v->channels}, y = {v->batch, v->filters}, w = {v->groups};
-  int data_order[MAX_DIMS] = {0, v->channels_last ? nd + 1 : 1}, weight_order[MAX_DIMS] = {0};
+  dnnl_dims_t x = {v->batch, v->channels}, y = {v->batch, v->filters}, w = {v->groups}, filters = {v->filters};
+  int order[MAX_DIMS];
   w[g] = v->filters / v->groups, w[g + 1] = v->channels / v->groups;
-  weight_order[g] = g, weight_order[g + 1] = v->channels_last ? g + nd + 1 : g + 1;
   for (int i = 0; i < nd; i++) {
     const int j = first + i;
     x[2 + i] = v->in[j], y[2 + i] = v->out[j], w[g + 2 + i] = v->kernel[j];
-    data_order[2 + i] = v->channels_last ? 1 + i : 2 + i;
-    weight_order[g + 2 + i] = v->channels_last ? g + 1 + i : g + 2 + i;
     out->stride[i] = v->stride[j];
     out->dilate[i] = v->dilate[j] - 1;
     out->pad[i] = v->pad[j];
     out->pad_end[i] = (v->out[j] - 1) * v->stride[j] + mx_conv_extent(v, j) - v->in[j] - v->pad[j];
     if (out->pad_end[i] + v->stride[j] < 0) *declined = true; /* oneDNN refuses to leave out so much */
   }
-  MX_TRY(plain(&out->x, &out->any_x, nd + 2, x, data_order, err));
-  MX_TRY(plain(&out->y, &out->any_y, nd + 2, y, data_order, err));
-  MX_TRY(plain(&out->w, &out->any_w, nd + 2 + g, w, weight_order, err));
-  dnnl_dims_t filters = {v->filters};
+  place_dims(order, 0, nd, v->channels_last);
+  MX_TRY(strided(&out->x, nd + 2, x, order, err));
+  MX_TRY(strided(&out->y, nd + 2, y, order, err));
+  place_dims(order, g, nd, v->channels_last);
+  MX_TRY(strided(&out->w, nd + 2 + g, w, order, err));
+  MX_TRY(use_layout(&out->used_x, &out->x, layout, err));
+  MX_TRY(use_layout(&out->used_y, &out->y, layout, err));
+  MX_TRY(use_layout(&out->used_w, &out->w, LAYOUT_FREE, err));
   return check(dnnl_memory_desc_init_by_tag(&out->bias, 1, filters, dnnl_f32, dnnl_a), "memory description", err);
 }
 
@@ -405,8 +452,8 @@ static mx_status describe_forward(const conv_view *cv, bool bias, dnnl_primitive
                                   mx_error *err) {
   dnnl_convolution_desc_t d;
   MX_TRY(check(dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct,
-                                                          &cv->any_x, &cv->any_w, bias ? &cv->bias : NULL, &cv->any_y,
-                                                          cv->stride, cv->dilate, cv->pad, cv->pad_end),
+                                                          &cv->used_x, &cv->used_w, bias ? &cv->bias : NULL,
+                                                          &cv->used_y, cv->stride, cv->dilate, cv->pad, cv->pad_end),
                "convolution forward", err));
   return describe(&d, "convolution forward", NULL, out, declined, err);
 }
@@ -424,10 +471,11 @@ mx_status mx_dnnl_conv_forward(mx_dnnl_program *p, const mx_conv *v, mx_dnnl_ref
                                mx_dnnl_ref y, bool *declined, mx_error *err) {
   conv_view cv;
   dnnl_primitive_desc_t pd;
+  const int layout = choose_layout(v, CONV_FORWARD);
   mx_conv part = *v;
-  p->pieces = pieces_of(v);
+  p->pieces = layout == LAYOUT_PLAIN || p->n_steps > 0 ? 1 : pieces_of(v);
   part.batch /= p->pieces;
-  MX_TRY(view_conv(&part, &cv, declined, err));
+  MX_TRY(view_conv(&part, layout, &cv, declined, err));
   if (*declined) return MX_OK;
   MX_TRY(describe_forward(&cv, bias != MX_DNNL_NONE, &pd, declined, err));
   if (*declined) return MX_OK;
@@ -459,11 +507,11 @@ mx_status mx_dnnl_conv_backward_data(mx_dnnl_program *p, const mx_conv *v, mx_dn
                                      mx_dnnl_ref dx, bool *declined, mx_error *err) {
   conv_view cv;
   dnnl_convolution_desc_t d;
-  MX_TRY(view_conv(v, &cv, declined, err));
+  MX_TRY(view_conv(v, choose_layout(v, CONV_DATA), &cv, declined, err));
   if (*declined) return MX_OK;
   const char *name = "convolution backward by data";
-  MX_TRY(check(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, &cv.any_x, &cv.any_w,
-                                                                &cv.any_y, cv.stride, cv.dilate, cv.pad, cv.pad_end),
+  MX_TRY(check(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, &cv.used_x, &cv.used_w,
+                                                                &cv.used_y, cv.stride, cv.dilate, cv.pad, cv.pad_end),
                name, err));
   const link links[] = {{DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md, dy, &cv.y, false},
                         {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, w, &cv.w, false},
@@ -475,11 +523,11 @@ mx_status mx_dnnl_conv_backward_weight(mx_dnnl_program *p, const mx_conv *v, mx_
                                        mx_dnnl_ref dw, mx_dnnl_ref dbias, bool *declined, mx_error *err) {
   conv_view cv;
   dnnl_convolution_desc_t d;
-  MX_TRY(view_conv(v, &cv, declined, err));
+  MX_TRY(view_conv(v, choose_layout(v, CONV_WEIGHT), &cv, declined, err));
   if (*declined) return MX_OK;
   const char *name = "convolution backward by weights";
-  MX_TRY(check(dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, &cv.any_x, &cv.any_w,
-                                                                   dbias == MX_DNNL_NONE ? NULL : &cv.bias, &cv.any_y,
+  MX_TRY(check(dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, &cv.used_x, &cv.used_w,
+                                                                   dbias == MX_DNNL_NONE ? NULL : &cv.bias, &cv.used_y,
                                                                    cv.stride, cv.dilate, cv.pad, cv.pad_end),
                name, err));
   const link links[] = {{DNNL_ARG_SRC, dnnl_query_src_md, x, &cv.x, false},
@@ -492,7 +540,6 @@ mx_status mx_dnnl_conv_backward_weight(mx_dnnl_program *p, const mx_conv *v, mx_
 #else /* without oneDNN every call is declined, so that no program is ever built or run */
 
 mx_status mx_dnnl_prepare(mx_call *c, mx_dnnl_build builder, mx_error *err) { return MX_OK; }
-void mx_dnnl_release(void *state) {}
 
 static mx_status absent(mx_error *err) { return mx_fail(err, MX_ERR_INTERNAL, "This build has no oneDNN."); }
 mx_status mx_dnnl_run(const mx_call *c, mx_error *err) { return absent(err); }

@@ -20,10 +20,9 @@ typedef int mx_dnnl_ref;
 typedef mx_status (*mx_dnnl_build)(mx_dnnl_program *p, const mx_call *c, bool *declined, mx_error *err);
 
 /* For `prepare`: sets c->state and c->workspace_bytes, or leaves c->state NULL when oneDNN declines: then the
- * operator's own kernel computes. float32 only. */
+ * operator's own kernel computes. float32 only. The record's `release` is mx_layer_release. */
 MX_NODISCARD mx_status mx_dnnl_prepare(mx_call *c, mx_dnnl_build build, mx_error *err);
 MX_NODISCARD mx_status mx_dnnl_run(const mx_call *c, mx_error *err);
-void mx_dnnl_release(void *state); /* a record's `release` */
 
 /* Convolution and its gradients; `bias` and `dbias` may be MX_DNNL_NONE. */
 MX_NODISCARD mx_status mx_dnnl_conv_forward(mx_dnnl_program *p, const mx_conv *v, mx_dnnl_ref x, mx_dnnl_ref w,

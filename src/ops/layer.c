@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 mx_status mx_layer_infer_float(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out, mx_error *err) {
   mx_dtype found = MX_DTYPE_UNKNOWN;
   for (int i = 0; i < n_in + n_out; i++) {
@@ -93,6 +95,70 @@ mx_status mx_layer_gemm(const mx_call *call, mx_dtype dtype, bool trans_a, bool 
                .ldc = ldc,
                .dtype = dtype};
   return call->device->ops->gemm(call->device, &g, err);
+}
+
+/* ---- states ---- */
+
+void mx_layer_release(void *state) {
+  if (state) ((mx_layer_state *)state)->release(state);
+}
+
+enum { HALF_ARRAYS = 4 };
+
+typedef struct half_state {
+  mx_layer_state base;
+  mx_call inner; /* on float copies */
+  mx_tensor in[HALF_ARRAYS], out[HALF_ARRAYS];
+  size_t copies; /* bytes of the copies at the front of the workspace */
+} half_state;
+
+static void half_release(void *state) {
+  half_state *h = state;
+  mx_layer_release(h->inner.state);
+  mx_free(h);
+}
+
+mx_status mx_layer_half_prepare(mx_call *c, mx_status (*prepare)(mx_call *c, mx_error *err), mx_error *err) {
+  half_state *h = mx_calloc(1, sizeof(*h));
+  if (!h) return mx_fail_memory(err, sizeof(*h));
+  h->base.release = half_release;
+  h->inner = *c;
+  h->inner.in = h->in, h->inner.out = h->out;
+  for (int i = 0; i < c->n_in + c->n_out; i++) {
+    mx_tensor *t = i < c->n_in ? &h->in[i] : &h->out[i - c->n_in];
+    *t = i < c->n_in ? c->in[i] : c->out[i - c->n_in];
+    t->dtype = MX_FLOAT32;
+    h->copies += mx_align64((size_t)mx_shape_size(&t->shape) * sizeof(float));
+  }
+  mx_status st = prepare ? prepare(&h->inner, err) : MX_OK;
+  if (st != MX_OK) {
+    half_release(h);
+    return st;
+  }
+  c->state = h;
+  c->workspace_bytes = h->copies + h->inner.workspace_bytes;
+  return MX_OK;
+}
+
+mx_status mx_layer_half_run(const mx_call *c, mx_kernel kernel, mx_error *err) {
+  half_state *h = c->state;
+  char *at = c->workspace;
+  h->inner.req = c->req;
+  h->inner.is_train = c->is_train;
+  h->inner.workspace = at + h->copies;
+  for (int i = 0; i < c->n_in + c->n_out; i++) {
+    mx_tensor *t = i < c->n_in ? &h->in[i] : &h->out[i - c->n_in];
+    const int64_t n = mx_shape_size(&t->shape);
+    t->data = at;
+    at += mx_align64((size_t)n * sizeof(float));
+    if (i < c->n_in || c->req[i - c->n_in] == MX_ADD)
+      mx_convert(i < c->n_in ? c->in[i].data : c->out[i - c->n_in].data, MX_FLOAT16, t->data, MX_FLOAT32, n);
+  }
+  MX_TRY(kernel(&h->inner, err));
+  for (int i = 0; i < c->n_out; i++)
+    if (c->req[i] != MX_NULL)
+      mx_convert(h->out[i].data, MX_FLOAT32, c->out[i].data, MX_FLOAT16, mx_shape_size(&h->out[i].shape));
+  return MX_OK;
 }
 
 /* ---- sums over rows ---- */

@@ -35,6 +35,21 @@ MX_NODISCARD mx_status mx_layer_gemm(const mx_call *call, mx_dtype dtype, bool t
 size_t mx_column_sum_bytes(int64_t rows, int64_t cols, mx_dtype dtype);
 void mx_column_sum(const void *in, int64_t rows, int64_t cols, void *out, mx_dtype dtype, bool add, void *workspace);
 
+/* What every state of a layer begins with; mx_layer_release is the `release` of their records. */
+typedef struct mx_layer_state {
+  void (*release)(void *state);
+} mx_layer_state;
+void mx_layer_release(void *state);
+
+/* Half precision by way of float, for layers without half kernels: the call is prepared and run on float copies of its
+ * arrays in the workspace. `prepare` may be NULL. A prepare begins with
+ *   if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, this_prepare, err);
+ * and its kernel likewise with mx_layer_half_run. */
+static inline bool mx_layer_is_half(const mx_call *c) { return c->out[0].dtype == MX_FLOAT16; }
+MX_NODISCARD mx_status mx_layer_half_prepare(mx_call *c, mx_status (*prepare)(mx_call *c, mx_error *err),
+                                             mx_error *err);
+MX_NODISCARD mx_status mx_layer_half_run(const mx_call *c, mx_kernel kernel, mx_error *err);
+
 static inline size_t mx_align64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 #endif

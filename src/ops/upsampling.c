@@ -147,6 +147,7 @@ static mx_conv bilinear_view(const upsampling_params *p, const mx_shape *data, c
 
 static mx_status upsampling_prepare(mx_call *c, mx_error *err) {
   if (!bilinear(c->params)) return MX_OK;
+  if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, upsampling_prepare, err);
   const mx_conv v = bilinear_view(c->params, &c->in[0].shape, &c->out[0].shape);
   c->workspace_bytes = mx_conv_workspace(&v, c->out[0].dtype);
   return MX_OK;
@@ -156,6 +157,7 @@ static mx_status upsampling_forward(const mx_call *c, mx_error *err) {
   const upsampling_params *p = c->params;
   if (c->req[0] == MX_NULL) return MX_OK;
   if (bilinear(p)) {
+    if (mx_layer_is_half(c)) return mx_layer_half_run(c, upsampling_forward, err);
     const mx_conv v = bilinear_view(p, &c->in[0].shape, &c->out[0].shape);
     return mx_conv_backward_data(c, &v, c->out[0].dtype, c->in[0].data, c->in[1].data, NULL, c->out[0].data, err);
   }
@@ -240,6 +242,7 @@ const mx_op mx_ops_upsampling[] = {
      .infer_dtype = mx_layer_infer_float,
      .gradient = upsampling_gradient,
      .prepare = upsampling_prepare,
+     .release = mx_layer_release,
      .kernel = upsampling_forward},
     {.name = "_backward_UpSampling",
      .family = "Neural-network layers",
