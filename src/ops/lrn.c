@@ -43,7 +43,7 @@ static mx_status lrn_gradient(mx_grad *g, mx_error *err) {
 }
 
 /* v^-beta for positive v; in float by short polynomials, which loops can vectorize. */
-MX_INLINE float power_float(float v, double beta) { return mx_vexp_float(-(float)beta * mx_vlog_float(v)); }
+MX_INLINE float power_float(float v, double beta) { return mx_vexp_float(-(float)beta * mx_vlog_normal(v)); }
 MX_INLINE double power_double(double v, double beta) { return pow(v, -beta); }
 #define POWER(v, beta) _Generic((v), double : power_double, default : power_float)(v, beta)
 
