@@ -1,6 +1,6 @@
 /* Recurrent cells: gates and states of one time step, each row a vector loop.
  *
- * A step is small, so that one thread does it unless batch and state are large: waking others costs more. */
+ * A step is small: threads share it only when each has many states. */
 #include "ops/rnn_cell.h"
 
 #include <math.h>
@@ -160,7 +160,7 @@ MX_CLONES static void backward_rows(const mx_rnn_step *s, int64_t from, int64_t 
   })
 }
 
-enum { STEP_GRAIN = 65536 }; /* states a thread should have at least */
+enum { STEP_GRAIN = 16384 }; /* states a thread should have at least: each costs several exponentials */
 
 void mx_rnn_cell_forward(const mx_rnn_step *s) {
   int threads = mx_threads_for(s->rows * s->hidden, STEP_GRAIN);
