@@ -37,7 +37,8 @@ SEXP ffi_initialize(SEXP ns, SEXP symbol, SEXP executor) {
   return R_NilValue;
 }
 
-#define ENTRY(name, n) {#name, (DL_FUNC)(void (*)(void))name, n}
+#define ENTRY(name, n) \
+  { #name, (DL_FUNC)(void (*)(void))name, n }
 static const R_CallMethodDef entries[] = {
     ENTRY(ffi_build, 0),
     ENTRY(ffi_context_default, 2),

@@ -27,7 +27,8 @@ typedef struct mx_array {
 } mx_array;
 
 /* New arrays have one reference, owned by the caller. Contents are not initialised by mx_array_new. */
-MX_NODISCARD mx_status mx_array_new(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out, mx_error *err);
+MX_NODISCARD mx_status mx_array_new(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out,
+                                    mx_error *err);
 MX_NODISCARD mx_status mx_array_zeros(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out,
                                       mx_error *err);
 /* A new array over the same storage: `begin` counts elements from the start of `base`. */

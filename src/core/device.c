@@ -31,10 +31,11 @@ static mx_status open_device(mx_device *d, mx_error *err) {
 #ifdef MX_HAVE_CUDA
   return mx_cuda_open(d, err);
 #else
-  return mx_fail(err, MX_ERR_DEVICE,
-                 "gpu(%d) cannot be used: this build has no CUDA support. Install the CUDA toolkit (nvcc) and reinstall "
-                 "the package; configure then finds it (or give --with-cuda=DIR).",
-                 d->id);
+  return mx_fail(
+      err, MX_ERR_DEVICE,
+      "gpu(%d) cannot be used: this build has no CUDA support. Install the CUDA toolkit (nvcc) and reinstall "
+      "the package; configure then finds it (or give --with-cuda=DIR).",
+      d->id);
 #endif
 }
 
@@ -45,7 +46,8 @@ mx_status mx_device_get(mx_device_kind kind, int id, mx_device **out, mx_error *
   if (kind == MX_GPU && mx_device_count(MX_GPU) > 0 && id >= mx_device_count(MX_GPU))
     return mx_fail(err, MX_ERR_DEVICE, "gpu(%d) does not exist: this machine has %d GPU%s.", id,
                    mx_device_count(MX_GPU), mx_device_count(MX_GPU) == 1 ? "" : "s");
-  if (id >= MAX_DEVICES) return mx_fail(err, MX_ERR_DEVICE, "Device ids must be below %d, but %d was given.", MAX_DEVICES, id);
+  if (id >= MAX_DEVICES)
+    return mx_fail(err, MX_ERR_DEVICE, "Device ids must be below %d, but %d was given.", MAX_DEVICES, id);
   if (!devices[kind][id]) {
     mx_device *d = mx_calloc(1, sizeof(*d));
     if (!d) return mx_fail_memory(err, sizeof(*d));

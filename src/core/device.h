@@ -49,7 +49,8 @@ struct mx_device {
   void *impl; /* what the kind keeps: CUDA stream, library handles */
 };
 
-/* Devices live as long as the process; the same (kind, id) gives the same pointer. MX_ERR_DEVICE says what is missing. */
+/* Devices live as long as the process; the same (kind, id) gives the same pointer. MX_ERR_DEVICE says what is missing.
+ */
 MX_NODISCARD mx_status mx_device_get(mx_device_kind kind, int id, mx_device **out, mx_error *err);
 /* Number of usable devices of that kind (CPU: 1, though any id is accepted). */
 int mx_device_count(mx_device_kind kind);

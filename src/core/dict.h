@@ -1,4 +1,5 @@
-/* Small ordered dictionaries from string to string: the attributes of a node. Keys are kept sorted, as files have them. */
+/* Small ordered dictionaries from string to string: the attributes of a node. Keys are kept sorted, as files have them.
+ */
 #ifndef MX_CORE_DICT_H
 #define MX_CORE_DICT_H
 

@@ -25,7 +25,9 @@ typedef enum mx_dtype {
 
 /* IEEE half precision. In C it is an arithmetic type; CUDA sources see the bits and use __half. */
 #if defined(__cplusplus)
-typedef struct mx_half { uint16_t bits; } mx_half;
+typedef struct mx_half {
+  uint16_t bits;
+} mx_half;
 #else
 typedef _Float16 mx_half;
 #endif
@@ -48,32 +50,48 @@ mx_dtype mx_dtype_parse(const char *name);
     typedef type T;              \
     __VA_ARGS__                  \
   } break;
-#define MX_SWITCH_FLOAT(dt, otherwise, ...)      \
-  switch (dt) {                                  \
-    MX_CASE_(MX_FLOAT32, float, __VA_ARGS__)     \
-    MX_CASE_(MX_FLOAT64, double, __VA_ARGS__)    \
-    MX_CASE_(MX_FLOAT16, mx_half, __VA_ARGS__)   \
-    default: { otherwise; }                      \
+#define MX_SWITCH_FLOAT(dt, otherwise, ...)    \
+  switch (dt) {                                \
+    MX_CASE_(MX_FLOAT32, float, __VA_ARGS__)   \
+    MX_CASE_(MX_FLOAT64, double, __VA_ARGS__)  \
+    MX_CASE_(MX_FLOAT16, mx_half, __VA_ARGS__) \
+    default: {                                 \
+      otherwise;                               \
+    }                                          \
   }
-#define MX_SWITCH_ALL(dt, otherwise, ...)        \
-  switch (dt) {                                  \
-    MX_CASE_(MX_FLOAT32, float, __VA_ARGS__)     \
-    MX_CASE_(MX_FLOAT64, double, __VA_ARGS__)    \
-    MX_CASE_(MX_FLOAT16, mx_half, __VA_ARGS__)   \
-    MX_CASE_(MX_UINT8, uint8_t, __VA_ARGS__)     \
-    MX_CASE_(MX_INT32, int32_t, __VA_ARGS__)     \
-    MX_CASE_(MX_INT8, int8_t, __VA_ARGS__)       \
-    MX_CASE_(MX_INT64, int64_t, __VA_ARGS__)     \
-    MX_CASE_(MX_BOOL, uint8_t, __VA_ARGS__)      \
-    default: { otherwise; }                      \
+#define MX_SWITCH_ALL(dt, otherwise, ...)      \
+  switch (dt) {                                \
+    MX_CASE_(MX_FLOAT32, float, __VA_ARGS__)   \
+    MX_CASE_(MX_FLOAT64, double, __VA_ARGS__)  \
+    MX_CASE_(MX_FLOAT16, mx_half, __VA_ARGS__) \
+    MX_CASE_(MX_UINT8, uint8_t, __VA_ARGS__)   \
+    MX_CASE_(MX_INT32, int32_t, __VA_ARGS__)   \
+    MX_CASE_(MX_INT8, int8_t, __VA_ARGS__)     \
+    MX_CASE_(MX_INT64, int64_t, __VA_ARGS__)   \
+    MX_CASE_(MX_BOOL, uint8_t, __VA_ARGS__)    \
+    default: {                                 \
+      otherwise;                               \
+    }                                          \
   }
 /* By element size only, for kernels that move bytes: U is an unsigned integer of that size. */
-#define MX_SWITCH_SIZE(dt, U_, ...)                                      \
-  switch (mx_dtype_size(dt)) {                                           \
-    case 1: { typedef uint8_t U_; __VA_ARGS__ } break;                   \
-    case 2: { typedef uint16_t U_; __VA_ARGS__ } break;                  \
-    case 4: { typedef uint32_t U_; __VA_ARGS__ } break;                  \
-    default: { typedef uint64_t U_; __VA_ARGS__ } break;                 \
+#define MX_SWITCH_SIZE(dt, U_, ...) \
+  switch (mx_dtype_size(dt)) {      \
+    case 1: {                       \
+      typedef uint8_t U_;           \
+      __VA_ARGS__                   \
+    } break;                        \
+    case 2: {                       \
+      typedef uint16_t U_;          \
+      __VA_ARGS__                   \
+    } break;                        \
+    case 4: {                       \
+      typedef uint32_t U_;          \
+      __VA_ARGS__                   \
+    } break;                        \
+    default: {                      \
+      typedef uint64_t U_;          \
+      __VA_ARGS__                   \
+    } break;                        \
   }
 
 #ifdef __cplusplus

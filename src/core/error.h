@@ -58,17 +58,17 @@ void mx_error_set_text(char *field, size_t size, const char *fmt, ...) MX_PRINTF
 /* The name of a status for conditions and logs: "value", "shape", ... */
 const char *mx_status_name(mx_status status);
 
-#define MX_TRY(expr)                     \
-  do {                                   \
-    mx_status mx_try_ = (expr);          \
+#define MX_TRY(expr)                      \
+  do {                                    \
+    mx_status mx_try_ = (expr);           \
     if (mx_try_ != MX_OK) return mx_try_; \
   } while (0)
 
 /* For functions that clean up: jumps to `label` with `status` set. */
-#define MX_TRY_GOTO(status, expr, label)      \
-  do {                                        \
-    (status) = (expr);                        \
-    if ((status) != MX_OK) goto label;        \
+#define MX_TRY_GOTO(status, expr, label) \
+  do {                                   \
+    (status) = (expr);                   \
+    if ((status) != MX_OK) goto label;   \
   } while (0)
 
 #ifdef __cplusplus

@@ -128,8 +128,9 @@ static bool tuple_of(const char *text, mx_shape *out) {
 
 mx_status mx_parse_tuple(const char *text, mx_shape *out, mx_error *err) {
   if (tuple_of(text, out)) return MX_OK;
-  return mx_fail(err, MX_ERR_VALUE, "\"%.120s\" is not a shape; expected something like (2,3) with at most %d integers.",
-                 text, MX_MAX_NDIM);
+  return mx_fail(err, MX_ERR_VALUE,
+                 "\"%.120s\" is not a shape; expected something like (2,3) with at most %d integers.", text,
+                 MX_MAX_NDIM);
 }
 
 typedef struct growing { /* an owned array that is being read */
@@ -291,12 +292,14 @@ mx_status mx_param_set(const mx_param *p, const char *owner, const char *text, v
         *(mx_opt_float *)f = (mx_opt_float){!none, x};
       return MX_OK;
     }
-    case MX_PARAM_ENUM: return set_choice(p, owner, text, f, err);
+    case MX_PARAM_ENUM:
+      return set_choice(p, owner, text, f, err);
     case MX_PARAM_DTYPE: {
       int i;
       MX_TRY(set_choice(p, owner, text, &i, err));
       mx_dtype t = mx_dtype_parse(text);
-      if (t == MX_DTYPE_UNKNOWN && strcmp(text, "None")) return bad_value(p, owner, text, "a type that is supported", err);
+      if (t == MX_DTYPE_UNKNOWN && strcmp(text, "None"))
+        return bad_value(p, owner, text, "a type that is supported", err);
       *(mx_dtype *)f = t;
       return MX_OK;
     }
@@ -316,8 +319,10 @@ mx_status mx_param_set(const mx_param *p, const char *owner, const char *text, v
       *(mx_shape *)f = t;
       return MX_OK;
     }
-    case MX_PARAM_INTS: return set_ints(p, owner, text, f, err);
-    case MX_PARAM_FLOATS: return set_floats(p, owner, text, f, err);
+    case MX_PARAM_INTS:
+      return set_ints(p, owner, text, f, err);
+    case MX_PARAM_FLOATS:
+      return set_floats(p, owner, text, f, err);
   }
   return mx_fail(err, MX_ERR_INTERNAL, "%s: parameter %s has an unknown kind.", owner, p->name);
 }
@@ -373,8 +378,7 @@ static mx_status parse_all(const mx_param *table, const char *owner, const mx_di
   return MX_OK;
 }
 
-mx_status mx_params_parse(const mx_param *table, const char *owner, const mx_dict *attrs, void *params,
-                          mx_error *err) {
+mx_status mx_params_parse(const mx_param *table, const char *owner, const mx_dict *attrs, void *params, mx_error *err) {
   mx_status st = parse_all(table, owner, attrs, params, err);
   if (st != MX_OK) mx_params_free(table, params);
   return st;

@@ -1,4 +1,5 @@
-/* Parameter tables: a C struct described field by field. Parsing, checking, printing and documentation use the table. */
+/* Parameter tables: a C struct described field by field. Parsing, checking, printing and documentation use the table.
+ */
 #ifndef MX_CORE_PARAM_H
 #define MX_CORE_PARAM_H
 
@@ -13,24 +14,36 @@
 #include "core/shape.h"
 
 typedef enum mx_param_kind {
-  MX_PARAM_BOOL,     /* bool */
-  MX_PARAM_OPT_BOOL, /* int8_t: -1 when None */
-  MX_PARAM_INT,      /* int64_t */
-  MX_PARAM_OPT_INT,  /* mx_opt_int */
-  MX_PARAM_FLOAT,    /* double */
+  MX_PARAM_BOOL,      /* bool */
+  MX_PARAM_OPT_BOOL,  /* int8_t: -1 when None */
+  MX_PARAM_INT,       /* int64_t */
+  MX_PARAM_OPT_INT,   /* mx_opt_int */
+  MX_PARAM_FLOAT,     /* double */
   MX_PARAM_OPT_FLOAT, /* mx_opt_float */
-  MX_PARAM_ENUM,     /* int: index into choices */
-  MX_PARAM_DTYPE,    /* mx_dtype: one of choices, or MX_DTYPE_UNKNOWN for "None" */
-  MX_PARAM_STRING,   /* char *, owned by the struct, never NULL ("" or the default) */
-  MX_PARAM_TUPLE,    /* mx_shape: ndim 0 when empty, ndim -1 when None */
-  MX_PARAM_INTS,     /* mx_ints, owned: tuples without a bound on their length */
-  MX_PARAM_FLOATS    /* mx_floats, owned */
+  MX_PARAM_ENUM,      /* int: index into choices */
+  MX_PARAM_DTYPE,     /* mx_dtype: one of choices, or MX_DTYPE_UNKNOWN for "None" */
+  MX_PARAM_STRING,    /* char *, owned by the struct, never NULL ("" or the default) */
+  MX_PARAM_TUPLE,     /* mx_shape: ndim 0 when empty, ndim -1 when None */
+  MX_PARAM_INTS,      /* mx_ints, owned: tuples without a bound on their length */
+  MX_PARAM_FLOATS     /* mx_floats, owned */
 } mx_param_kind;
 
-typedef struct mx_opt_int { bool given; int64_t value; } mx_opt_int;
-typedef struct mx_opt_float { bool given; double value; } mx_opt_float;
-typedef struct mx_ints { int n; int64_t *v; } mx_ints;
-typedef struct mx_floats { int n; double *v; } mx_floats;
+typedef struct mx_opt_int {
+  bool given;
+  int64_t value;
+} mx_opt_int;
+typedef struct mx_opt_float {
+  bool given;
+  double value;
+} mx_opt_float;
+typedef struct mx_ints {
+  int n;
+  int64_t *v;
+} mx_ints;
+typedef struct mx_floats {
+  int n;
+  double *v;
+} mx_floats;
 
 typedef struct mx_param {
   const char *name;
@@ -60,7 +73,8 @@ typedef struct mx_param {
 #define MX_P_TUPLE(...) MX_P_RANGE_(MX_PARAM_TUPLE, __VA_ARGS__)
 #define MX_P_INTS(...) MX_P_RANGE_(MX_PARAM_INTS, __VA_ARGS__)
 #define MX_P_FLOATS(...) MX_P_RANGE_(MX_PARAM_FLOATS, __VA_ARGS__)
-#define MX_P_END {NULL, MX_PARAM_BOOL, 0, NULL, 0, 0, NULL, NULL}
+#define MX_P_END \
+  { NULL, MX_PARAM_BOOL, 0, NULL, 0, 0, NULL, NULL }
 #define MX_STRINGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define MX_ANY (-INFINITY), INFINITY /* a range without bounds */
 
@@ -73,7 +87,7 @@ MX_NODISCARD mx_status mx_params_parse(const mx_param *table, const char *owner,
 MX_NODISCARD mx_status mx_param_set(const mx_param *p, const char *owner, const char *text, void *params,
                                     mx_error *err);
 const mx_param *mx_param_find(const mx_param *table, const char *name); /* NULL when absent; table may be NULL */
-void mx_params_free(const mx_param *table, void *params); /* frees what the fields own, not the struct */
+void mx_params_free(const mx_param *table, void *params);               /* frees what the fields own, not the struct */
 
 /* An element "None" of a tuple (slice's begin and end know it). */
 #define MX_TUPLE_NONE INT64_MIN

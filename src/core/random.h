@@ -31,7 +31,8 @@ mx_random_span mx_random_take(uint64_t blocks);
 }
 #endif
 
-/* Block `i` of a span: four independent 32-bit numbers. `lane` gives further blocks for the same i (rejection loops). */
+/* Block `i` of a span: four independent 32-bit numbers. `lane` gives further blocks for the same i (rejection loops).
+ */
 static inline MX_HOST_DEVICE void mx_philox(mx_random_span s, uint64_t i, uint32_t lane, uint32_t out[4]) {
   uint64_t n = s.base + i;
   uint32_t c0 = (uint32_t)n, c1 = (uint32_t)(n >> 32), c2 = lane, c3 = 0;

@@ -76,7 +76,8 @@ mx_status mx_shape_merge(mx_shape *into, const mx_shape *from, const char *what,
 
 mx_status mx_axis_resolve(int64_t axis, int ndim, int *out, mx_error *err) {
   if (axis < -ndim || axis >= ndim) {
-    mx_fail(err, MX_ERR_VALUE, "axis %lld does not exist: the array has %d dimension%s, so that axis must be in [%d, %d].",
+    mx_fail(err, MX_ERR_VALUE,
+            "axis %lld does not exist: the array has %d dimension%s, so that axis must be in [%d, %d].",
             (long long)axis, ndim, ndim == 1 ? "" : "s", -ndim, ndim - 1);
     mx_error_set(err, argument, "axis");
     mx_error_set(err, actual, "%lld", (long long)axis);

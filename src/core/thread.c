@@ -8,8 +8,8 @@
 
 extern void openblas_set_num_threads(int n);
 
-static int limit;    /* 0: not asked yet */
-static int forked;   /* a forked child has no worker threads: OpenMP would wait for them forever */
+static int limit;  /* 0: not asked yet */
+static int forked; /* a forked child has no worker threads: OpenMP would wait for them forever */
 
 static void in_child(void) { forked = 1; }
 

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The current limit: OMP_NUM_THREADS, the number of cores, or what mx_threads_set said. 1 in a forked child and inside a
- * parallel region. */
+/* The current limit: OMP_NUM_THREADS, the number of cores, or what mx_threads_set said. 1 in a forked child and inside
+ * a parallel region. */
 int mx_threads(void);
 void mx_threads_set(int n); /* n < 1: back to the default. Tells OpenBLAS too. */
 

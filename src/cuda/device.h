@@ -41,7 +41,7 @@ static inline unsigned mx_cuda_blocks(int64_t n) {
   return (unsigned)(blocks < 1 ? 1 : blocks > 1 << 20 ? 1 << 20 : blocks);
 }
 /* Every element once, whatever the grid. */
-#define MX_CUDA_LOOP(i, n)                                                                       \
+#define MX_CUDA_LOOP(i, n)                                                                                           \
   for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x, step_ = (int64_t)gridDim.x * blockDim.x; i < (n); \
        i += step_)
 #endif

@@ -20,7 +20,7 @@ struct mx_executor {
   mx_node **arg, **aux; /* borrowed from forward */
   mx_array **arg_array, **grad_array, **aux_array, **output;
   mx_req *req;
-  mx_node **head;      /* per output: its head gradient variable in the training graph; NULL when not used */
+  mx_node **head;        /* per output: its head gradient variable in the training graph; NULL when not used */
   mx_node **accumulator; /* per argument: the variable of a gradient that is added to */
   stage inference, training;
   void *arena;
@@ -43,7 +43,8 @@ static mx_status find_variables(mx_executor *e, mx_error *err) {
   for (int i = 0; i < g->n_nodes; i++) {
     const mx_node *n = g->nodes[i];
     for (int k = 0; n->op && k < n->n_in; k++)
-      if (!n->in[k].node->op && mx_op_is_aux(n->op, n->params, k)) is_aux[mx_node_map_get(g->map, n->in[k].node)] = true;
+      if (!n->in[k].node->op && mx_op_is_aux(n->op, n->params, k))
+        is_aux[mx_node_map_get(g->map, n->in[k].node)] = true;
   }
   for (int i = 0; i < g->n_nodes; i++) {
     if (g->nodes[i]->op) continue;
@@ -104,7 +105,8 @@ static mx_status infer_forward(mx_executor *e, mx_error *err) {
     }
   for (int i = 0; i < e->n_args; i++) {
     mx_array *grad = e->grad_array[i];
-    if (!grad || (mx_shape_equal(&grad->shape, &e->arg_array[i]->shape) && grad->dtype == e->arg_array[i]->dtype)) continue;
+    if (!grad || (mx_shape_equal(&grad->shape, &e->arg_array[i]->shape) && grad->dtype == e->arg_array[i]->dtype))
+      continue;
     char a[MX_SHAPE_TEXT], b[MX_SHAPE_TEXT];
     mx_fail(err, MX_ERR_SHAPE, "The gradient array of '%s' is %s %s, but the argument is %s %s.", e->arg[i]->name,
             mx_dtype_name(grad->dtype), mx_shape_text(&grad->shape, a), mx_dtype_name(e->arg_array[i]->dtype),
@@ -258,8 +260,7 @@ static mx_status list_requests(mx_executor *e, mx_node **wrt, int *n_wrt, mx_nod
   for (int i = 0; i < e->n_args; i++) {
     if (e->req[i] == MX_NULL) continue;
     if (e->req[i] == MX_ADD) {
-      if (!e->accumulator[i])
-        MX_TRY(mx_node_new(NULL, e->arg[i]->name, NULL, NULL, 0, &e->accumulator[i], err));
+      if (!e->accumulator[i]) MX_TRY(mx_node_new(NULL, e->arg[i]->name, NULL, NULL, 0, &e->accumulator[i], err));
       add_to[e->n_outputs + *n_wrt] = e->accumulator[i];
     }
     wrt[(*n_wrt)++] = e->arg[i];

@@ -6,10 +6,10 @@
 
 typedef struct mx_executor mx_executor;
 
-/* Binds. args: one array per argument, in the order of mx_symbol_arguments (arguments of one name are one variable each);
- * grads[i] is where the gradient of args[i] goes, NULL when reqs[i] is MX_NULL; aux: one per auxiliary state. All arrays are
- * shared, not copied (references are taken), and must be on `device`. Shapes must fit: MX_ERR_SHAPE names node and
- * argument. Nothing is allocated by forward or backward after their first run. */
+/* Binds. args: one array per argument, in the order of mx_symbol_arguments (arguments of one name are one variable
+ * each); grads[i] is where the gradient of args[i] goes, NULL when reqs[i] is MX_NULL; aux: one per auxiliary state.
+ * All arrays are shared, not copied (references are taken), and must be on `device`. Shapes must fit: MX_ERR_SHAPE
+ * names node and argument. Nothing is allocated by forward or backward after their first run. */
 MX_NODISCARD mx_status mx_executor_bind(const mx_symbol *s, mx_device *device, mx_array *const *args,
                                         mx_array *const *grads, const mx_req *reqs, mx_array *const *aux,
                                         mx_executor **out, mx_error *err);
@@ -22,7 +22,7 @@ MX_NODISCARD mx_status mx_executor_forward(mx_executor *e, bool is_train, mx_err
 MX_NODISCARD mx_status mx_executor_backward(mx_executor *e, mx_array *const *head_grads, int n, mx_error *err);
 
 int mx_executor_count_outputs(const mx_executor *e);
-mx_array *mx_executor_output(const mx_executor *e, int i);   /* borrowed; the array in use */
+mx_array *mx_executor_output(const mx_executor *e, int i); /* borrowed; the array in use */
 const mx_symbol *mx_executor_symbol(const mx_executor *e);
 bool mx_executor_draws(const mx_executor *e); /* some operator draws random numbers */
 

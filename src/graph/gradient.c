@@ -1,10 +1,10 @@
 /* Reverse-mode differentiation on the graph.
  *
- * Nodes are visited from the heads to the arguments. Each gets the sum of what its users sent to its outputs and asks its
- * operator's `gradient` for nodes that compute the gradients of its inputs. Shapes are known, and those of new nodes
- * are inferred as they are made, so that rules can look at them. Invariant: new nodes depend only on forward nodes and on
- * nodes made earlier, so the order of making them is an order of execution - and a good one, since a layer's gradients
- * are computed together and its activations die early. */
+ * Nodes are visited from the heads to the arguments. Each gets the sum of what its users sent to its outputs and asks
+ * its operator's `gradient` for nodes that compute the gradients of its inputs. Shapes are known, and those of new
+ * nodes are inferred as they are made, so that rules can look at them. Invariant: new nodes depend only on forward
+ * nodes and on nodes made earlier, so the order of making them is an order of execution - and a good one, since a
+ * layer's gradients are computed together and its activations die early. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,8 +15,8 @@ typedef struct builder {
   const mx_graph *g;      /* forward */
   const mx_node *current; /* being differentiated */
   int n, capacity;
-  mx_node **made;         /* one reference each */
-  mx_node_map *map;       /* made node -> its first entry in shape/dtype */
+  mx_node **made;   /* one reference each */
+  mx_node_map *map; /* made node -> its first entry in shape/dtype */
   int n_entries, entry_capacity;
   mx_shape *shape;
   mx_dtype *dtype;
@@ -81,7 +81,8 @@ static mx_status infer_node(builder *b, mx_node *node, mx_error *err) {
     b->shape[first + i] = shape[node->n_in + i];
     b->dtype[first + i] = dtype[node->n_in + i] == MX_DTYPE_UNKNOWN ? MX_FLOAT32 : dtype[node->n_in + i];
     if (!mx_shape_known(&b->shape[first + i]))
-      st = mx_fail(err, MX_ERR_INTERNAL, "Internal error: the shape of output %d of %s is not known.", i, node->op->name);
+      st = mx_fail(err, MX_ERR_INTERNAL, "Internal error: the shape of output %d of %s is not known.", i,
+                   node->op->name);
   }
   mx_free(shape);
   mx_free(dtype);

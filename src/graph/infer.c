@@ -44,7 +44,8 @@ static mx_status sweep_shape(mx_graph *g, int i, scratch *s, bool *changed, mx_e
 static mx_status sweep_dtype(mx_graph *g, int i, scratch *s, bool *changed, mx_error *err) {
   mx_node *n = g->nodes[i];
   int n_out = g->first[i + 1] - g->first[i], total = n->n_in + n_out;
-  for (int k = 0; k < total; k++) s->dtype[k] = g->dtype[k < n->n_in ? input_entry(g, n, k) : g->first[i] + k - n->n_in];
+  for (int k = 0; k < total; k++)
+    s->dtype[k] = g->dtype[k < n->n_in ? input_entry(g, n, k) : g->first[i] + k - n->n_in];
   MX_TRY(named(n, mx_op_infer_dtype(n->op, n->params, s->dtype, n->n_in, s->dtype + n->n_in, n_out, err), err));
   for (int k = 0; k < total; k++) {
     mx_dtype *known = &g->dtype[k < n->n_in ? input_entry(g, n, k) : g->first[i] + k - n->n_in];

@@ -58,7 +58,8 @@ mx_status mx_graph_own_outputs(const mx_graph *g, mx_node *const *add_to, mx_gra
     int old = mx_node_map_get(g->map, r->nodes[i]);
     for (int e = r->first[i]; e < r->first[i + 1]; e++) {
       const mx_node *from = r->nodes[i];
-      int known = old >= 0 ? g->first[old] + e - r->first[i] : mx_graph_entry(g, from->op ? from->in[from->n_in - 1] : g->outputs[0]);
+      int known = old >= 0 ? g->first[old] + e - r->first[i]
+                           : mx_graph_entry(g, from->op ? from->in[from->n_in - 1] : g->outputs[0]);
       r->shape[e] = g->shape[known];
       r->dtype[e] = g->dtype[known];
     }

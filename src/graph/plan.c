@@ -1,9 +1,9 @@
 /* Memory planning and execution.
  *
- * Every entry of the graph gets a buffer. Buffers are shared where the records allow it: a view has its input's buffer, an
- * output may take over that of an input which dies at that step, and the terms of a sum whose operators can add are added
- * straight into the sum's buffer. What is left gets offsets in one arena, largest first, each at the lowest place that is
- * free during its life (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020).
+ * Every entry of the graph gets a buffer. Buffers are shared where the records allow it: a view has its input's buffer,
+ * an output may take over that of an input which dies at that step, and the terms of a sum whose operators can add are
+ * added straight into the sum's buffer. What is left gets offsets in one arena, largest first, each at the lowest place
+ * that is free during its life (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020).
  *
  * Invariants: buffers that are alive at the same step do not overlap; a buffer of an array of the caller is never
  * overwritten by anything but the output that belongs there. */
@@ -19,10 +19,10 @@
 
 typedef struct buffer {
   int64_t bytes;
-  int first, last;  /* steps; last is NEVER for what outlives the plan's run */
-  mx_array *fixed;  /* an array of the caller; NULL: in the arena */
-  int head;         /* node position of a head gradient, -1 otherwise */
-  bool variable;    /* an input of the graph: read only */
+  int first, last; /* steps; last is NEVER for what outlives the plan's run */
+  mx_array *fixed; /* an array of the caller; NULL: in the arena */
+  int head;        /* node position of a head gradient, -1 otherwise */
+  bool variable;   /* an input of the graph: read only */
   int64_t offset;
 } buffer;
 
@@ -30,7 +30,7 @@ typedef struct step {
   const mx_node *node;
   mx_kernel kernel;
   mx_call call;
-  int *buffer; /* of inputs, then outputs; -1: not computed */
+  int *buffer;   /* of inputs, then outputs; -1: not computed */
   int workspace; /* buffer of the workspace; -1: none */
   bool skip;     /* a view in the place of its input, or a sum whose terms added themselves */
 } step;
@@ -49,10 +49,10 @@ enum { NEVER = 1 << 30 };
 
 /* What planning knows of an entry. */
 typedef struct use {
-  int last;      /* step of the last use; -1: unused */
-  int n;         /* number of uses */
-  int output;    /* the graph output that it is; -1: none */
-  int sum;       /* position of the sum node that it adds itself to; -1: none */
+  int last;   /* step of the last use; -1: unused */
+  int n;      /* number of uses */
+  int output; /* the graph output that it is; -1: none */
+  int sum;    /* position of the sum node that it adds itself to; -1: none */
   int buffer;
 } use;
 
@@ -111,8 +111,8 @@ static bool term_adds(const planner *s, const mx_node *sum, int k, int sum_posit
   int i = mx_node_map_get(s->g->map, n);
   bool same_stage = (i < s->g->n_forward) == (sum_position < s->g->n_forward);
   uint32_t adds = MX_OP_ADDS | (alone ? MX_OP_ADDS_ALONE : 0);
-  return n->op && (n->op->flags & adds) && !(n->op->flags & MX_OP_VIEW) && u->n == 1 && u->output < 0 &&
-         u->sum < 0 && same_stage && !is_sum(n);
+  return n->op && (n->op->flags & adds) && !(n->op->flags & MX_OP_VIEW) && u->n == 1 && u->output < 0 && u->sum < 0 &&
+         same_stage && !is_sum(n);
 }
 
 /* Finds the sums whose terms can all add themselves. The first input of _grad_add may be the array that is added to. */
@@ -216,7 +216,8 @@ static mx_status place_output(planner *s, step *t, int node, int out, mx_req *re
     if (*slot >= 0 && fixed) s->p->buffers[*slot].fixed = fixed; /* the input is made in the output's array */
   }
   if (*slot < 0)
-    MX_TRY(buffer_new(s->p, (buffer){.bytes = bytes, .first = now, .last = u->last, .fixed = fixed, .head = -1}, slot, err));
+    MX_TRY(buffer_new(s->p, (buffer){.bytes = bytes, .first = now, .last = u->last, .fixed = fixed, .head = -1}, slot,
+                      err));
   extend(&s->p->buffers[*slot], u->last);
   u->buffer = *slot;
   return MX_OK;

@@ -1,8 +1,8 @@
 /* Simplification: what is the same is computed once, and what changes nothing is not computed.
  *
- * Nodes are visited in execution order. Each is first given its new inputs, then replaced by one of them (identities), by
- * an equal node that exists already (common subexpressions), or kept. Nodes that draw random numbers or write to their
- * inputs are never merged. Dead nodes vanish because the result is built from its outputs. */
+ * Nodes are visited in execution order. Each is first given its new inputs, then replaced by one of them (identities),
+ * by an equal node that exists already (common subexpressions), or kept. Nodes that draw random numbers or write to
+ * their inputs are never merged. Dead nodes vanish because the result is built from its outputs. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,12 +11,12 @@
 
 typedef struct simplifier {
   const mx_graph *g;
-  mx_entry *now;        /* per entry of g: what stands for it */
+  mx_entry *now; /* per entry of g: what stands for it */
   int n;
-  mx_node **nodes;      /* new or kept, in execution order; one reference each */
-  mx_node_map *origin;  /* node of the result -> position in g of the node whose shapes it has */
-  int table_size;       /* a power of two */
-  int *table;           /* hash of (operator, attributes, inputs) -> index into nodes, -1 empty */
+  mx_node **nodes;     /* new or kept, in execution order; one reference each */
+  mx_node_map *origin; /* node of the result -> position in g of the node whose shapes it has */
+  int table_size;      /* a power of two */
+  int *table;          /* hash of (operator, attributes, inputs) -> index into nodes, -1 empty */
 } simplifier;
 
 /* ---- reading parameters through the table ---- */
@@ -28,9 +28,7 @@ static const void *parameter(const mx_node *n, const char *name) {
 
 /* ---- identities ---- */
 
-static int known(const simplifier *s, mx_entry e) {
-  return s->g->first[mx_node_map_get(s->origin, e.node)] + e.index;
-}
+static int known(const simplifier *s, mx_entry e) { return s->g->first[mx_node_map_get(s->origin, e.node)] + e.index; }
 static bool alike(const simplifier *s, mx_entry a, int entry) {
   int k = known(s, a);
   return mx_shape_equal(&s->g->shape[k], &s->g->shape[entry]) && s->g->dtype[k] == s->g->dtype[entry];
@@ -100,7 +98,8 @@ static bool mergeable(const mx_node *n) {
 
 static unsigned hash(const mx_op *op, const mx_dict *attrs, const mx_entry *in, int n_in) {
   uint64_t h = (uint64_t)(uintptr_t)op * 0x9E3779B97F4A7C15u;
-  for (int i = 0; i < n_in; i++) h = (h ^ (uint64_t)(uintptr_t)in[i].node ^ (uint64_t)in[i].index) * 0x9E3779B97F4A7C15u;
+  for (int i = 0; i < n_in; i++)
+    h = (h ^ (uint64_t)(uintptr_t)in[i].node ^ (uint64_t)in[i].index) * 0x9E3779B97F4A7C15u;
   for (int i = 0; i < attrs->n; i++)
     for (const char *p = attrs->value[i]; *p; p++) h = (h ^ (unsigned char)*p) * 1099511628211u;
   return (unsigned)(h >> 32);
@@ -118,7 +117,8 @@ static bool same(const mx_node *a, const mx_op *op, const mx_dict *attrs, const 
 /* The slot of an equal node, or the empty slot where it belongs. */
 static int *find_slot(simplifier *s, const mx_op *op, const mx_dict *attrs, const mx_entry *in, int n_in) {
   unsigned i = hash(op, attrs, in, n_in) & (unsigned)(s->table_size - 1);
-  while (s->table[i] >= 0 && !same(s->nodes[s->table[i]], op, attrs, in, n_in)) i = (i + 1) & (unsigned)(s->table_size - 1);
+  while (s->table[i] >= 0 && !same(s->nodes[s->table[i]], op, attrs, in, n_in))
+    i = (i + 1) & (unsigned)(s->table_size - 1);
   return &s->table[i];
 }
 
@@ -196,7 +196,8 @@ static mx_status build(simplifier *s, mx_graph **out, mx_error *err) {
   mx_graph *r = *out;
   for (int i = 0; i < r->n_nodes; i++) {
     int from = g->first[mx_node_map_get(s->origin, r->nodes[i])] - r->first[i];
-    for (int e = r->first[i]; e < r->first[i + 1]; e++) r->shape[e] = g->shape[e + from], r->dtype[e] = g->dtype[e + from];
+    for (int e = r->first[i]; e < r->first[i + 1]; e++)
+      r->shape[e] = g->shape[e + from], r->dtype[e] = g->dtype[e + from];
   }
   return MX_OK;
 }

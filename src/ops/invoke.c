@@ -7,11 +7,11 @@
 /* Everything one call needs, sized once. */
 typedef struct frame {
   int n_in, n_out, n_visible;
-  mx_shape *shape;   /* inputs, then outputs */
+  mx_shape *shape; /* inputs, then outputs */
   mx_dtype *dtype;
   mx_tensor *tensor;
   mx_req *req;
-  mx_array **out;    /* all outputs; hidden ones and temporaries are owned by the frame */
+  mx_array **out; /* all outputs; hidden ones and temporaries are owned by the frame */
   bool *owned;
 } frame;
 
@@ -32,7 +32,8 @@ static mx_status frame_init(frame *f, small_frame *small, void **block, mx_error
     f->req = small->req, f->out = small->out, f->owned = small->owned;
     *block = NULL;
   } else {
-    size_t each = sizeof(mx_tensor) + sizeof(mx_shape) + sizeof(void *) + sizeof(mx_dtype) + sizeof(mx_req) + sizeof(bool);
+    size_t each =
+        sizeof(mx_tensor) + sizeof(mx_shape) + sizeof(void *) + sizeof(mx_dtype) + sizeof(mx_req) + sizeof(bool);
     char *p = *block = mx_malloc(n * each);
     if (!p) return mx_fail_memory(err, n * each);
     f->tensor = (mx_tensor *)p, p += n * sizeof(mx_tensor);
@@ -57,7 +58,7 @@ typedef struct cached {
   const mx_op *op;
   mx_dict attrs;
   uint64_t hash, used;
-  int n;              /* inputs and outputs */
+  int n; /* inputs and outputs */
   mx_shape *shape;
   mx_dtype *dtype;
   bool is_train, busy;
@@ -88,7 +89,8 @@ static uint64_t call_hash(const mx_call *c, const mx_dict *attrs, const frame *f
 }
 
 static bool same_call(const cached *e, const mx_call *c, const mx_dict *attrs, const frame *f, uint64_t hash) {
-  if (e->op != c->op || e->hash != hash || e->is_train != c->is_train || e->device != c->device || e->busy) return false;
+  if (e->op != c->op || e->hash != hash || e->is_train != c->is_train || e->device != c->device || e->busy)
+    return false;
   if (e->n != f->n_in + f->n_out || e->attrs.n != attrs->n) return false;
   for (int i = 0; i < attrs->n; i++)
     if (strcmp(e->attrs.key[i], attrs->key[i]) || strcmp(e->attrs.value[i], attrs->value[i])) return false;
@@ -179,7 +181,8 @@ static mx_status infer(const mx_op *op, const void *params, mx_array **in, mx_ar
   for (int i = 0; i < f->n_out; i++) {
     if (f->dtype[f->n_in + i] == MX_DTYPE_UNKNOWN) f->dtype[f->n_in + i] = MX_FLOAT32;
     if (!mx_shape_known(&f->shape[f->n_in + i]))
-      return mx_fail(err, MX_ERR_SHAPE, "%s: the shape of output %d does not follow from the inputs; give it.", op->name, i);
+      return mx_fail(err, MX_ERR_SHAPE, "%s: the shape of output %d does not follow from the inputs; give it.",
+                     op->name, i);
   }
   return MX_OK;
 }

@@ -1,7 +1,7 @@
 /* One operator, one record.
  *
- * An operator is one const mx_op in one file of ops/ (its family); its CUDA kernel, if any, has the same name in the file
- * of the same name in cuda/. Everything else - R functions, help pages, parsing, JSON, inference, differentiation,
+ * An operator is one const mx_op in one file of ops/ (its family); its CUDA kernel, if any, has the same name in the
+ * file of the same name in cuda/. Everything else - R functions, help pages, parsing, JSON, inference, differentiation,
  * memory planning - reads the record. */
 #ifndef MX_OPS_OP_H
 #define MX_OPS_OP_H
@@ -41,12 +41,12 @@ typedef struct mx_call {
   const void *params; /* the parsed struct of op->params */
   mx_device *device;
   int n_in, n_out;
-  mx_tensor *in;      /* arguments, then auxiliary states where the record says so */
-  mx_tensor *out;     /* all outputs, hidden ones too */
-  const mx_req *req;  /* per output */
+  mx_tensor *in;     /* arguments, then auxiliary states where the record says so */
+  mx_tensor *out;    /* all outputs, hidden ones too */
+  const mx_req *req; /* per output */
   bool is_train;
-  void *state;        /* made by prepare, freed by release; NULL without prepare */
-  void *workspace;    /* workspace_bytes of scratch memory on the device, aligned to 64 */
+  void *state;     /* made by prepare, freed by release; NULL without prepare */
+  void *workspace; /* workspace_bytes of scratch memory on the device, aligned to 64 */
   size_t workspace_bytes;
 } mx_call;
 
@@ -89,19 +89,21 @@ MX_NODISCARD mx_status mx_grad_head(mx_grad *g, int i, mx_entry *out, mx_error *
 const mx_shape *mx_grad_shape(mx_grad *g, mx_entry e);
 
 enum {
-  MX_OP_LOSS = 1 << 0,     /* ignores the head gradient */
-  MX_OP_RANDOM = 1 << 1,   /* draws random numbers when it runs: not merged, not folded */
-  MX_OP_VIEW = 1 << 2,     /* output 0 has the bytes of input 0: no work when they share memory */
-  MX_OP_ADDS = 1 << 3,     /* the kernel handles MX_ADD itself; otherwise a temporary is added by the caller */
-  MX_OP_HIDDEN = 1 << 4,   /* backward helper: no R function, not listed */
-  MX_OP_PORTABLE = 1 << 6, /* the kernel goes through the device's table only: it runs on every kind of device */
+  MX_OP_LOSS = 1 << 0,       /* ignores the head gradient */
+  MX_OP_RANDOM = 1 << 1,     /* draws random numbers when it runs: not merged, not folded */
+  MX_OP_VIEW = 1 << 2,       /* output 0 has the bytes of input 0: no work when they share memory */
+  MX_OP_ADDS = 1 << 3,       /* the kernel handles MX_ADD itself; otherwise a temporary is added by the caller */
+  MX_OP_HIDDEN = 1 << 4,     /* backward helper: no R function, not listed */
+  MX_OP_PORTABLE = 1 << 6,   /* the kernel goes through the device's table only: it runs on every kind of device */
   MX_OP_ADDS_ALONE = 1 << 7, /* the kernel has its own rule for MX_ADD, used when nothing else is added to the gradient
-                               * array of an argument */
-  MX_OP_IMPERATIVE = 1 << 5 /* no symbol: changes its arguments, or its output shape depends on values */
+                              * array of an argument */
+  MX_OP_IMPERATIVE = 1 << 5  /* no symbol: changes its arguments, or its output shape depends on values */
 };
 
 /* Outputs that may overwrite an input of the same size: pairs (output, input), ended by {-1, -1}. */
-typedef struct mx_alias { int8_t out, in; } mx_alias;
+typedef struct mx_alias {
+  int8_t out, in;
+} mx_alias;
 
 struct mx_op {
   const char *name;
@@ -121,16 +123,16 @@ struct mx_op {
   const char *const *in_names;  /* NULL-terminated; NULL: {"data"} */
   const char *const *out_names; /* NULL-terminated; NULL: {"output"}, or "output0", ... for several */
   uint32_t aux;
-  uint32_t mutates;           /* inputs that the kernel writes to (auxiliary states as a rule) */
-  const char *num_args;       /* variadic: the parameter that counts the inputs ("num_args"); names are arg0, arg1, ... */
+  uint32_t mutates;     /* inputs that the kernel writes to (auxiliary states as a rule) */
+  const char *num_args; /* variadic: the parameter that counts the inputs ("num_args"); names are arg0, arg1, ... */
   int (*count_in)(const void *params);      /* NULL: n_in */
   int (*count_out)(const void *params);     /* NULL: n_out */
   int (*count_visible)(const void *params); /* outputs that users see, the first ones; NULL: all */
-  void (*in_name)(const void *params, int i, char *buf, size_t size); /* NULL: in_names[i] */
+  void (*in_name)(const void *params, int i, char *buf, size_t size);  /* NULL: in_names[i] */
   void (*out_name)(const void *params, int i, char *buf, size_t size); /* NULL: out_names[i] */
-  const char *const *in_init; /* attribute "__init__" of a variable that becomes input i, "" for none, as other languages
-                                 read it from saved graphs; NULL-terminated, or NULL */
-  bool (*is_aux)(const void *params, int i);                          /* NULL: the mask */
+  const char *const *in_init; /* attribute "__init__" of a variable that becomes input i, "" for none, as other
+                                 languages read it from saved graphs; NULL-terminated, or NULL */
+  bool (*is_aux)(const void *params, int i); /* NULL: the mask */
 
   /* Inference fills what is unknown from what is known, in both directions, and may be called again and again. NULL
    * shape rule: all inputs and outputs have one shape. NULL dtype rule: one dtype. Use mx_shape_merge. */
@@ -149,8 +151,8 @@ struct mx_op {
   void (*release)(void *state);
   mx_kernel kernel; /* CPU */
 
-  /* Elementwise operators: the row of ops/scalar.def that they evaluate with these parameters, and where its operands come
-   * from (ops/scalar.h). NULL, or a NULL result: not elementwise. */
+  /* Elementwise operators: the row of ops/scalar.def that they evaluate with these parameters, and where its operands
+   * come from (ops/scalar.h). NULL, or a NULL result: not elementwise. */
   const struct mx_elementwise *(*elementwise)(const void *params);
 };
 
@@ -171,7 +173,8 @@ bool mx_op_is_aux(const mx_op *op, const void *params, int i);
 bool mx_op_draws(const mx_op *op, const void *params); /* random numbers */
 void mx_op_in_name(const mx_op *op, const void *params, int i, char *buf, size_t size);
 void mx_op_out_name(const mx_op *op, const void *params, int i, char *buf, size_t size);
-/* Parses attributes into a new params block (NULL stays NULL when op has no parameters). Free with mx_op_params_free. */
+/* Parses attributes into a new params block (NULL stays NULL when op has no parameters). Free with mx_op_params_free.
+ */
 MX_NODISCARD mx_status mx_op_params_new(const mx_op *op, const mx_dict *attrs, void **out, mx_error *err);
 void mx_op_params_free(const mx_op *op, void *params);
 /* The record's rules or the defaults; errors carry the operator's name. */

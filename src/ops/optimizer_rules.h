@@ -27,8 +27,9 @@ typedef struct mx_update_hyper {
 
 typedef struct mx_update_rule mx_update_rule;
 extern const mx_update_rule mx_rule_sgd, mx_rule_sgd_momentum, mx_rule_nesterov, mx_rule_nesterov_master,
-    mx_rule_nesterov_decay, mx_rule_adagrad, mx_rule_adadelta, mx_rule_signsgd, mx_rule_signum, mx_rule_adam, mx_rule_adamw, mx_rule_rmsprop, mx_rule_rmsprop_centered,
-    mx_rule_ftml, mx_rule_ftrl, mx_rule_lamb_direction, mx_rule_lamb_step, mx_rule_lamb_measure, mx_rule_lamb_apply;
+    mx_rule_nesterov_decay, mx_rule_adagrad, mx_rule_adadelta, mx_rule_signsgd, mx_rule_signum, mx_rule_adam,
+    mx_rule_adamw, mx_rule_rmsprop, mx_rule_rmsprop_centered, mx_rule_ftml, mx_rule_ftrl, mx_rule_lamb_direction,
+    mx_rule_lamb_step, mx_rule_lamb_measure, mx_rule_lamb_apply;
 
 /* The arrays of one weight; master is weight32 or NULL, out NULL when it is not wanted. */
 typedef struct mx_update_operands {

@@ -7,8 +7,8 @@
 
 void mxr_raise(const mx_error *err) {
   SEXP text[7];
-  const char *field[7] = {mx_status_name(err->code), err->message,  err->op,    err->node,
-                          err->argument,             err->expected, err->actual};
+  const char *field[7] = {
+      mx_status_name(err->code), err->message, err->op, err->node, err->argument, err->expected, err->actual};
   SEXP call = R_NilValue;
   PROTECT_INDEX at;
   PROTECT_WITH_INDEX(call, &at);
@@ -44,20 +44,37 @@ const char *mxr_describe(SEXP x, char *buf, size_t size) {
   }
   const char *one = NULL, *many = NULL;
   switch (TYPEOF(x)) {
-    case NILSXP: return "NULL";
-    case LGLSXP: one = "a logical value", many = "a logical vector"; break;
+    case NILSXP:
+      return "NULL";
+    case LGLSXP:
+      one = "a logical value", many = "a logical vector";
+      break;
     case INTSXP:
-    case REALSXP: one = "a number", many = "a numeric vector"; break;
-    case CPLXSXP: one = "a complex number", many = "a complex vector"; break;
-    case STRSXP: one = "a string", many = "a character vector"; break;
-    case RAWSXP: one = "a raw byte", many = "a raw vector"; break;
-    case VECSXP: return "a list";
-    case EXTPTRSXP: return "a foreign external pointer";
-    case ENVSXP: return "an environment";
+    case REALSXP:
+      one = "a number", many = "a numeric vector";
+      break;
+    case CPLXSXP:
+      one = "a complex number", many = "a complex vector";
+      break;
+    case STRSXP:
+      one = "a string", many = "a character vector";
+      break;
+    case RAWSXP:
+      one = "a raw byte", many = "a raw vector";
+      break;
+    case VECSXP:
+      return "a list";
+    case EXTPTRSXP:
+      return "a foreign external pointer";
+    case ENVSXP:
+      return "an environment";
     case CLOSXP:
     case BUILTINSXP:
-    case SPECIALSXP: return "a function";
-    default: snprintf(buf, size, "an object of type %s", Rf_type2char(TYPEOF(x))); return buf;
+    case SPECIALSXP:
+      return "a function";
+    default:
+      snprintf(buf, size, "an object of type %s", Rf_type2char(TYPEOF(x)));
+      return buf;
   }
   if (Rf_isMatrix(x)) return "a matrix";
   if (XLENGTH(x) == 1) return one;

@@ -28,8 +28,7 @@ static mx_status integer_at(SEXP x, R_xlen_t i, int64_t *out) {
 static bool is_plain_number(SEXP x) { return (TYPEOF(x) == INTSXP || TYPEOF(x) == REALSXP) && !Rf_isFactor(x); }
 
 mx_status mxr_shape_from_r(SEXP dim, const char *argument, mx_shape *out, mx_error *err) {
-  if (!is_plain_number(dim) || XLENGTH(dim) == 0)
-    return mxr_fail_type(err, argument, "a vector of dimensions", dim);
+  if (!is_plain_number(dim) || XLENGTH(dim) == 0) return mxr_fail_type(err, argument, "a vector of dimensions", dim);
   R_xlen_t n = XLENGTH(dim);
   if (n > MX_MAX_NDIM)
     return mx_fail(err, MX_ERR_SHAPE, "`%s` has %lld dimensions; at most %d are possible.", argument, (long long)n,
@@ -133,11 +132,11 @@ const char *mxr_attr_text(const char *op, const char *key, const mx_param *p, SE
     snprintf(buf, sizeof(buf), "%s(%d)", mx_device_kind_name(device->kind), device->id);
     return text_copy(buf);
   }
-  const char *expected = list                                     ? "a vector of numbers"
-                         : !p                                     ? "a number, a string or a vector of numbers"
-                         : p->kind <= MX_PARAM_OPT_BOOL           ? "TRUE or FALSE"
-                         : p->kind <= MX_PARAM_OPT_FLOAT          ? "a number"
-                                                                  : "a string";
+  const char *expected = list                            ? "a vector of numbers"
+                         : !p                            ? "a number, a string or a vector of numbers"
+                         : p->kind <= MX_PARAM_OPT_BOOL  ? "TRUE or FALSE"
+                         : p->kind <= MX_PARAM_OPT_FLOAT ? "a number"
+                                                         : "a string";
   if (!Rf_isVectorAtomic(value) || Rf_isFactor(value)) stop_attr(op, key, expected, value);
   bool one = XLENGTH(value) == 1;
   if (one && TYPEOF(value) == STRSXP && STRING_ELT(value, 0) != NA_STRING)
@@ -198,8 +197,7 @@ bool mxr_flag(SEXP x, const char *argument) {
 }
 
 const char *mxr_string(SEXP x, const char *argument) {
-  if (TYPEOF(x) != STRSXP || XLENGTH(x) != 1 || STRING_ELT(x, 0) == NA_STRING)
-    mxr_stop_type(argument, "a string", x);
+  if (TYPEOF(x) != STRSXP || XLENGTH(x) != 1 || STRING_ELT(x, 0) == NA_STRING) mxr_stop_type(argument, "a string", x);
   return Rf_translateCharUTF8(STRING_ELT(x, 0));
 }
 

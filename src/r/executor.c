@@ -140,8 +140,7 @@ static mx_status copy_of(mx_array *from, mx_device *device, mx_array **out, mx_e
 static mx_status bind_copies(mxr_exec *e, const mx_symbol *s, mx_array **args, mx_array **aux, mx_error *err) {
   for (int i = 0; i < e->n_args; i++) {
     MX_TRY(copy_of(args[i], e->device, &e->args[i], err));
-    if (e->reqs[i] != MX_NULL)
-      MX_TRY(mx_array_zeros(e->device, &args[i]->shape, args[i]->dtype, &e->grads[i], err));
+    if (e->reqs[i] != MX_NULL) MX_TRY(mx_array_zeros(e->device, &args[i]->shape, args[i]->dtype, &e->grads[i], err));
   }
   for (int i = 0; i < e->n_aux; i++) MX_TRY(copy_of(aux[i], e->device, &e->aux[i], err));
   return exec_finish(e, s, err);
@@ -167,10 +166,11 @@ SEXP ffi_exec_bind(SEXP symbol, SEXP ctx, SEXP args, SEXP aux, SEXP reqs) {
   int n_args = LENGTH(PROTECT(ffi_symbol_arguments(symbol))), n_aux = LENGTH(PROTECT(ffi_symbol_auxiliaries(symbol)));
   UNPROTECT(2);
   if (Rf_xlength(args) != n_args || n_reqs != n_args || Rf_xlength(aux) != n_aux)
-    mxr_stop(MX_ERR_VALUE,
-             "The symbol has %d arguments and %d auxiliary states, but %d arrays, %d gradient requests and %d auxiliary "
-             "arrays are given.",
-             n_args, n_aux, (int)Rf_xlength(args), n_reqs, (int)Rf_xlength(aux));
+    mxr_stop(
+        MX_ERR_VALUE,
+        "The symbol has %d arguments and %d auxiliary states, but %d arrays, %d gradient requests and %d auxiliary "
+        "arrays are given.",
+        n_args, n_aux, (int)Rf_xlength(args), n_reqs, (int)Rf_xlength(aux));
   SEXP ptr = PROTECT(mxr_pointer_new(MXR_EXECUTOR));
   mxr_exec *e = exec_new(n_args, n_aux);
   if (!e) MXR_CHECK(mx_fail_memory(&err, sizeof(*e)), err);
@@ -232,12 +232,15 @@ static mx_array *part_array(const mxr_exec *e, part p, int i) {
 static SEXP names_for(const mxr_exec *e, part p) {
   SEXP ptr = PROTECT(mxr_pointer_new(MXR_SYMBOL));
   mxr_pointer_set(ptr, MXR_SYMBOL, mx_symbol_retain((mx_symbol *)mx_executor_symbol(e->executor)));
-  SEXP out = p == AUX ? ffi_symbol_auxiliaries(ptr) : p == OUTPUTS ? ffi_symbol_outputs(ptr) : ffi_symbol_arguments(ptr);
+  SEXP out = p == AUX       ? ffi_symbol_auxiliaries(ptr)
+             : p == OUTPUTS ? ffi_symbol_outputs(ptr)
+                            : ffi_symbol_arguments(ptr);
   UNPROTECT(1);
   return out;
 }
 
-/* The list of handles to the arrays in use; made once and kept with the pointer. `which`: 0 args, 1 grads, 2 aux, 3 out. */
+/* The list of handles to the arrays in use; made once and kept with the pointer. `which`: 0 args, 1 grads, 2 aux, 3
+ * out. */
 SEXP ffi_exec_arrays(SEXP exec, SEXP which) {
   const mxr_exec *e = mxr_executor(exec, "exec");
   part p = (part)Rf_asInteger(which);
@@ -290,7 +293,8 @@ SEXP ffi_exec_update(SEXP exec, SEXP which, SEXP arrays, SEXP match_name, SEXP s
     if (v == R_NilValue && skip) continue;
     to[i] = part_array(e, p, target);
     if (v == R_NilValue && !to[i]) continue;
-    if (v == R_NilValue) mxr_stop(MX_ERR_VALUE, "Array number %d is NULL; skip.null = TRUE leaves such ones alone.", i + 1);
+    if (v == R_NilValue)
+      mxr_stop(MX_ERR_VALUE, "Array number %d is NULL; skip.null = TRUE leaves such ones alone.", i + 1);
     if (!to[i]) mxr_stop(MX_ERR_VALUE, "Array number %d has no place: no gradient was asked for there.", i + 1);
     from[i] = mxr_ndarray(v, *name ? name : "arg.arrays");
     if (!mx_shape_equal(&from[i]->shape, &to[i]->shape)) {

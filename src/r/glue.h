@@ -31,19 +31,19 @@ mx_status mxr_fail_type(mx_error *err, const char *argument, const char *expecte
 /* "a numeric vector", "a list", ...: into buf. */
 const char *mxr_describe(SEXP x, char *buf, size_t size);
 
-#define MXR_CHECK(status, err) \
-  do {                         \
+#define MXR_CHECK(status, err)                \
+  do {                                        \
     if ((status) != MX_OK) mxr_raise(&(err)); \
   } while (0)
 
 /* Runs a core call; if memory is short, collects R's garbage (which may own arrays) and runs it once more. */
-#define MXR_RETRY(status, expr)                                   \
-  do {                                                            \
-    (status) = (expr);                                            \
-    if ((status) == MX_ERR_MEMORY) {                              \
-      mxr_collect_garbage();                                      \
-      (status) = (expr);                                          \
-    }                                                             \
+#define MXR_RETRY(status, expr)      \
+  do {                               \
+    (status) = (expr);               \
+    if ((status) == MX_ERR_MEMORY) { \
+      mxr_collect_garbage();         \
+      (status) = (expr);             \
+    }                                \
   } while (0)
 
 /* ---- pointer.c: external pointers with a type, restored lazily after readRDS ---- */
@@ -63,8 +63,8 @@ typedef enum mxr_type { MXR_NDARRAY, MXR_SYMBOL, MXR_EXECUTOR, MXR_TYPES } mxr_t
 SEXP mxr_pointer_new(mxr_type type);
 /* Gives the object (one reference) to the pointer. */
 void mxr_pointer_set(SEXP ptr, mxr_type type, void *object);
-/* The object behind an external pointer, or behind slot "ptr" of an S4 object. Restores it when its pointer comes from a
- * file or another process. `argument` is for the message. */
+/* The object behind an external pointer, or behind slot "ptr" of an S4 object. Restores it when its pointer comes from
+ * a file or another process. `argument` is for the message. */
 MX_NODISCARD mx_status mxr_pointer_get(SEXP x, mxr_type type, const char *argument, void **out, mx_error *err);
 bool mxr_is(SEXP x, mxr_type type);
 /* The S4 object around a pointer: Rcpp_MXSymbol, Rcpp_MXExecutor. */
@@ -89,8 +89,8 @@ mx_status mxr_exec_encode(const void *exec, void **bytes, size_t *size, mx_error
 mx_status mxr_exec_decode(const void *bytes, size_t size, void **exec, mx_error *err);
 void mxr_exec_release(void *exec);
 
-/* An R object that will own C memory: make it first, then R_SetExternalPtrAddr(keeper, block). Freed by mxr_release, or by
- * the collector when an R allocation jumps away. */
+/* An R object that will own C memory: make it first, then R_SetExternalPtrAddr(keeper, block). Freed by mxr_release, or
+ * by the collector when an R allocation jumps away. */
 SEXP mxr_keeper(void (*release)(void *));
 void mxr_release(SEXP keeper);
 
@@ -104,7 +104,7 @@ void mxr_collect_garbage(void);
 
 /* R's dim and the native shape are each other's reverse; this file is the only place that knows. */
 MX_NODISCARD mx_status mxr_shape_from_r(SEXP dim, const char *argument, mx_shape *out, mx_error *err);
-SEXP mxr_shape_to_r(const mx_shape *shape); /* integer, double when a dimension is beyond 2^31 */
+SEXP mxr_shape_to_r(const mx_shape *shape);         /* integer, double when a dimension is beyond 2^31 */
 mx_shape mxr_shape_reversed(const mx_shape *shape); /* for messages that speak of dim */
 
 /* The text of a parameter; raises when the value makes none. `p` may be NULL for attributes that are no parameters. The
@@ -148,8 +148,8 @@ void mxr_random_begin(void);
 
 /* ---- operator.c ---- */
 
-/* Runs an operator and returns an MXNDArray, or a list of them. `out`: NULL, or what to write into. `device` matters for
- * operators without inputs. Raises on failure. */
+/* Runs an operator and returns an MXNDArray, or a list of them. `out`: NULL, or what to write into. `device` matters
+ * for operators without inputs. Raises on failure. */
 SEXP mxr_invoke(const mx_op *op, const mxr_attrs *attrs, mx_array **in, int n_in, SEXP out, mx_device *device);
 const mx_op *mxr_operator(const char *name); /* raises when unknown */
 /* The inputs that an R function for `op` has as arguments: names[0..n). A variadic operator has one. */

@@ -88,8 +88,8 @@ static SEXP param_record(const mx_param *p) {
 }
 
 static SEXP record(const mx_op *op) {
-  const char *names[] = {"name",     "aliases",    "family",     "doc", "inputs", "input.docs", "source", "parameters",
-                         "variadic", "imperative", "outputs",    ""};
+  const char *names[] = {"name",   "aliases",    "family",   "doc",        "inputs",  "input.docs",
+                         "source", "parameters", "variadic", "imperative", "outputs", ""};
   int n_params = 0, n_in = mxr_input_count(op);
   while (op->params && op->params[n_params].name) n_params++;
   SEXP out = PROTECT(Rf_mkNamed(VECSXP, names));

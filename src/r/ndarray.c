@@ -15,8 +15,8 @@ static mx_dtype dtype_of(SEXP dtype) {
   const char *name = mxr_string(dtype, "dtype");
   mx_dtype t = mx_dtype_parse(name);
   if (t == MX_DTYPE_UNKNOWN)
-    mxr_stop(MX_ERR_VALUE, "`dtype` must be float32, float64, float16, int8, int32, int64, uint8 or bool, not \"%.60s\".",
-             name);
+    mxr_stop(MX_ERR_VALUE,
+             "`dtype` must be float32, float64, float16, int8, int32, int64, uint8 or bool, not \"%.60s\".", name);
   return t;
 }
 
@@ -55,8 +55,11 @@ static mx_status convert_from_r(SEXP x, mx_dtype dtype, void *data, mx_error *er
       na = count_na(ints, n);
       mx_convert(ints, MX_INT32, data, dtype, n);
       break;
-    case RAWSXP: mx_convert(RAW(x), MX_UINT8, data, dtype, n); break;
-    default: return mxr_fail_type(err, "src.array", "a numeric or logical vector, matrix or array", x);
+    case RAWSXP:
+      mx_convert(RAW(x), MX_UINT8, data, dtype, n);
+      break;
+    default:
+      return mxr_fail_type(err, "src.array", "a numeric or logical vector, matrix or array", x);
   }
   if (na && !mx_dtype_is_float(dtype))
     return mx_fail(err, MX_ERR_VALUE, "NA cannot be stored in an array of type %s.", mx_dtype_name(dtype));

@@ -1,4 +1,5 @@
-/* Operators applied to arrays: mx.nd.* functions and R's arithmetic. One .Call each, so little as possible happens here. */
+/* Operators applied to arrays: mx.nd.* functions and R's arithmetic. One .Call each, so little as possible happens
+ * here. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,7 +105,8 @@ static function_info *find_function(SEXP name) {
     if (!p->initial || !is_number_kind(p->kind))
       number[k] = R_NaN;
     else if (p->kind <= MX_PARAM_OPT_BOOL)
-      number[k] = !strcmp(p->initial, "None") ? R_NaN : p->initial[0] == '1' || p->initial[0] == 'T' || p->initial[0] == 't';
+      number[k] =
+          !strcmp(p->initial, "None") ? R_NaN : p->initial[0] == '1' || p->initial[0] == 'T' || p->initial[0] == 't';
     else
       number[k] = !strcmp(p->initial, "None") ? R_NaN : atof(p->initial);
   }
@@ -124,7 +126,8 @@ static bool is_default(const function_info *f, int k, SEXP value) {
     if (TYPEOF(value) == INTSXP && XLENGTH(value) == 1) return (double)INTEGER(value)[0] == f->number[k];
     return false;
   }
-  return p->initial && TYPEOF(value) == STRSXP && XLENGTH(value) == 1 && !strcmp(CHAR(STRING_ELT(value, 0)), p->initial);
+  return p->initial && TYPEOF(value) == STRSXP && XLENGTH(value) == 1 &&
+         !strcmp(CHAR(STRING_ELT(value, 0)), p->initial);
 }
 
 /* An array, or several in a list, behind those that are there already. */
@@ -300,7 +303,8 @@ static SEXP operand(SEXP x, const char *argument, const mx_array *like) {
   mx_error err;
   if (dim != R_NilValue) MXR_CHECK(mxr_shape_from_r(dim, argument, &shape, &err), err);
   if (dim == R_NilValue && XLENGTH(x) == mx_array_size(like)) shape = like->shape;
-  return mxr_ndarray_from_r(x, &shape, mx_array_device(like), mx_dtype_is_float(like->dtype) ? like->dtype : MX_FLOAT32);
+  return mxr_ndarray_from_r(x, &shape, mx_array_device(like),
+                            mx_dtype_is_float(like->dtype) ? like->dtype : MX_FLOAT32);
 }
 
 __attribute__((noreturn)) static void stop_shapes(const char *generic, const mx_op *op, const mx_shape *a,

@@ -157,8 +157,9 @@ mx_status mxr_pointer_get(SEXP x, mxr_type type, const char *argument, void **ou
   }
   SEXP saved = R_ExternalPtrProtected(ptr);
   if (TYPEOF(saved) != RAWSXP || ALTREP(saved) || XLENGTH(saved) == 0)
-    return mx_fail(err, MX_ERR_STATE, "`%s` is %s whose contents are gone: it was saved by something that keeps no contents.",
-                   argument, types[type].expected);
+    return mx_fail(err, MX_ERR_STATE,
+                   "`%s` is %s whose contents are gone: it was saved by something that keeps no contents.", argument,
+                   types[type].expected);
   PROTECT(saved);
   SEXP state = PROTECT(new_state(ptr));
   mx_status status = types[type].decode(RAW(saved), (size_t)XLENGTH(saved), &object, err);
@@ -248,8 +249,8 @@ void mxr_collect_garbage(void) {
   lowest = used_bytes();
 }
 
-/* What arrays may grow by before a collection: half of what there is, a sixteenth of the machine's memory (between 256 MB
- * and 1 GB) at least. A collection costs some 20 ms, as much as writing 200 MB. */
+/* What arrays may grow by before a collection: half of what there is, a sixteenth of the machine's memory (between 256
+ * MB and 1 GB) at least. A collection costs some 20 ms, as much as writing 200 MB. */
 static int64_t growth_allowed(void) {
   static int64_t step;
   if (!step) {

@@ -67,7 +67,9 @@ SEXP ffi_profiler_stop(void) {
     SET_STRING_ELT(VECTOR_ELT(out, 0), at, Rf_mkCharCE(e->node, CE_UTF8));
     SET_STRING_ELT(VECTOR_ELT(out, 1), at, Rf_mkChar(e->op));
     SET_STRING_ELT(VECTOR_ELT(out, 2), at,
-                   Rf_mkChar(e->kind == 'f' ? "forward" : e->kind == 'b' ? "backward" : "imperative"));
+                   Rf_mkChar(e->kind == 'f'   ? "forward"
+                             : e->kind == 'b' ? "backward"
+                                              : "imperative"));
     REAL(VECTOR_ELT(out, 3))[at] = e->start;
     REAL(VECTOR_ELT(out, 4))[at] = e->seconds;
   }

@@ -1,5 +1,5 @@
-/* Seeds. mx.set.seed fixes the core's sequence; until it is called, every use takes a fresh key from R's own generator, so
- * that set.seed() alone makes a run repeat. */
+/* Seeds. mx.set.seed fixes the core's sequence; until it is called, every use takes a fresh key from R's own generator,
+ * so that set.seed() alone makes a run repeat. */
 #include <math.h>
 
 #include "r/ffi.h"

@@ -9,16 +9,16 @@
 #include "io/file.h"
 
 /* A pointer for the result first, then the core call that fills it. */
-#define RETURN_SYMBOL(call)                     \
-  do {                                          \
+#define RETURN_SYMBOL(call)                           \
+  do {                                                \
     SEXP ptr_ = PROTECT(mxr_pointer_new(MXR_SYMBOL)); \
-    mx_symbol *out = NULL;                      \
-    mx_error err;                               \
-    MXR_CHECK(call, err);                       \
-    mxr_pointer_set(ptr_, MXR_SYMBOL, out);     \
-    ptr_ = mxr_wrap(ptr_, MXR_SYMBOL);          \
-    UNPROTECT(1);                               \
-    return ptr_;                                \
+    mx_symbol *out = NULL;                            \
+    mx_error err;                                     \
+    MXR_CHECK(call, err);                             \
+    mxr_pointer_set(ptr_, MXR_SYMBOL, out);           \
+    ptr_ = mxr_wrap(ptr_, MXR_SYMBOL);                \
+    UNPROTECT(1);                                     \
+    return ptr_;                                      \
   } while (0)
 
 SEXP ffi_symbol_variable(SEXP name) {
@@ -132,8 +132,7 @@ SEXP ffi_symbol_operator(SEXP name, SEXP args, SEXP hint) {
   const mx_op *op = mxr_operator(called);
   const char *base = hint == R_NilValue ? called : mxr_string(hint, "hint");
   call_args c = {0};
-  if (op->flags & MX_OP_IMPERATIVE)
-    mxr_stop(MX_ERR_VALUE, "%s works on arrays only: use mx.nd.*.", called);
+  if (op->flags & MX_OP_IMPERATIVE) mxr_stop(MX_ERR_VALUE, "%s works on arrays only: use mx.nd.*.", called);
   sort_args(op, args, &c);
   name_all(op, &c);
   RETURN_SYMBOL(mx_symbol_apply(op, base, c.name, &c.attrs.dict, c.key, c.symbol, c.n, &out, &err));
@@ -178,8 +177,7 @@ SEXP ffi_symbol_children(SEXP x) {
 SEXP ffi_symbol_output(SEXP x, SEXP index) {
   const mx_symbol *s = mxr_symbol(x, "x");
   double i = Rf_isNumeric(index) && XLENGTH(index) == 1 ? Rf_asReal(index) : R_NaN;
-  if (!(i >= 1 && i <= s->n))
-    mxr_stop(MX_ERR_VALUE, "The index of an output must be a number from 1 to %d.", s->n);
+  if (!(i >= 1 && i <= s->n)) mxr_stop(MX_ERR_VALUE, "The index of an output must be a number from 1 to %d.", s->n);
   RETURN_SYMBOL(mx_symbol_output(s, (int)i - 1, &out, &err));
 }
 
@@ -280,7 +278,8 @@ SEXP ffi_symbol_infer_shape(SEXP x, SEXP given, SEXP partial) {
   mx_error err;
   bool all = !mxr_flag(partial, "partial");
   int n = mxr_shapes_from_r(given, &key, &shape);
-  SEXP names[3] = {PROTECT(ffi_symbol_arguments(x)), PROTECT(ffi_symbol_outputs(x)), PROTECT(ffi_symbol_auxiliaries(x))};
+  SEXP names[3] = {PROTECT(ffi_symbol_arguments(x)), PROTECT(ffi_symbol_outputs(x)),
+                   PROTECT(ffi_symbol_auxiliaries(x))};
   SEXP keeper = PROTECT(mxr_keeper(release_shapes));
   mx_symbol_shapes *found = mx_calloc(1, sizeof(*found));
   if (!found) MXR_CHECK(mx_fail_memory(&err, sizeof(*found)), err);
@@ -352,7 +351,8 @@ SEXP ffi_symbol_nodes(SEXP x) {
   for (int i = 0; i < n; i++) {
     SET_STRING_ELT(name, i, Rf_mkCharCE(node[i]->name, CE_UTF8));
     SET_STRING_ELT(op, i, Rf_mkChar(node[i]->op ? node[i]->op->name : "null"));
-    SEXP inputs = PROTECT(Rf_allocVector(INTSXP, node[i]->n_in)), indices = PROTECT(Rf_allocVector(INTSXP, node[i]->n_in));
+    SEXP inputs = PROTECT(Rf_allocVector(INTSXP, node[i]->n_in)),
+         indices = PROTECT(Rf_allocVector(INTSXP, node[i]->n_in));
     for (int k = 0; k < node[i]->n_in; k++) {
       int row = 0;
       while (node[row] != node[i]->in[k].node) row++;

@@ -1,5 +1,6 @@
-/* Executors against an interpreter: random graphs are run by an executor (simplified, planned, buffers shared) and node by
- * node with fresh arrays; outputs and gradients must agree. Also requests, head gradients, errors, allocation counts. */
+/* Executors against an interpreter: random graphs are run by an executor (simplified, planned, buffers shared) and node
+ * by node with fresh arrays; outputs and gradients must agree. Also requests, head gradients, errors, allocation
+ * counts. */
 #include <stdlib.h>
 
 #include "check.h"
@@ -112,8 +113,8 @@ static void same_array(const char *what, int index, const mx_array *got, const m
   }
   for (int64_t i = 0; i < mx_array_size(got); i++)
     if (!(fabs(at(got, i) - at(want, i)) <= tol * (1 + fabs(at(want, i))))) {
-      check_report(__FILE__, __LINE__, "%s %d, element %lld: %.9g, expected %.9g", what, index, (long long)i, at(got, i),
-                   at(want, i));
+      check_report(__FILE__, __LINE__, "%s %d, element %lld: %.9g, expected %.9g", what, index, (long long)i,
+                   at(got, i), at(want, i));
       return;
     }
 }
@@ -144,8 +145,15 @@ static mx_array **interpret(const mx_graph *g, const mx_node *const *node, mx_ar
       req[k] = MX_WRITE;
       entry[e] = out[k];
     }
-    mx_call c = {.op = v->op, .params = v->params, .device = cpu, .n_in = v->n_in, .n_out = n_out, .in = tensor,
-                 .out = tensor + v->n_in, .req = req, .is_train = true};
+    mx_call c = {.op = v->op,
+                 .params = v->params,
+                 .device = cpu,
+                 .n_in = v->n_in,
+                 .n_out = n_out,
+                 .in = tensor,
+                 .out = tensor + v->n_in,
+                 .req = req,
+                 .is_train = true};
     if (v->op->prepare) CHECK_OK(v->op->prepare(&c, &err), err);
     c.workspace = mx_malloc_aligned(c.workspace_bytes);
     CHECK_OK(v->op->kernel(&c, &err), err);
@@ -235,22 +243,42 @@ static mx_symbol *random_graph(int n_ops) {
     mx_symbol *x = mx_symbol_retain(pool[rnd((unsigned)n)]), *y = mx_symbol_retain(pool[rnd((unsigned)n)]), *z = NULL;
     char attrs[64];
     switch (rnd(12)) {
-      case 0: z = binary("elemwise_add", x, y), y = NULL; break;
-      case 1: z = binary("elemwise_mul", x, y), y = NULL; break;
-      case 2: z = binary("elemwise_sub", x, y), y = NULL; break;
-      case 3: z = unary("tanh", NULL, x); break;
-      case 4: z = unary("sigmoid", NULL, x); break;
-      case 5: z = unary("_mul_scalar", rnd(2) ? "scalar=1" : "scalar=0.5", x); break;
-      case 6: z = unary("Reshape", "shape=(6,4)", x), z = unary("transpose", NULL, z); break;
-      case 7: z = unary("transpose", "axes=(1,0)", x), z = unary("transpose", "axes=(1,0)", z); break;
-      case 8: z = unary("Flatten", NULL, x), z = unary("Reshape", "shape=(-1,6)", z); break;
+      case 0:
+        z = binary("elemwise_add", x, y), y = NULL;
+        break;
+      case 1:
+        z = binary("elemwise_mul", x, y), y = NULL;
+        break;
+      case 2:
+        z = binary("elemwise_sub", x, y), y = NULL;
+        break;
+      case 3:
+        z = unary("tanh", NULL, x);
+        break;
+      case 4:
+        z = unary("sigmoid", NULL, x);
+        break;
+      case 5:
+        z = unary("_mul_scalar", rnd(2) ? "scalar=1" : "scalar=0.5", x);
+        break;
+      case 6:
+        z = unary("Reshape", "shape=(6,4)", x), z = unary("transpose", NULL, z);
+        break;
+      case 7:
+        z = unary("transpose", "axes=(1,0)", x), z = unary("transpose", "axes=(1,0)", z);
+        break;
+      case 8:
+        z = unary("Flatten", NULL, x), z = unary("Reshape", "shape=(-1,6)", z);
+        break;
       case 9: {
         static const char *const shared[] = {"w", "v"};
         mx_symbol *in[2] = {x, var(shared[rnd(2)])};
         z = apply("FullyConnected", NULL, "num_hidden=6;no_bias=True", in, 2);
         break;
       }
-      case 10: z = unary("identity", NULL, x); break;
+      case 10:
+        z = unary("identity", NULL, x);
+        break;
       default: {
         mx_symbol *in[3] = {x, y, mx_symbol_retain(pool[rnd((unsigned)n)])};
         y = NULL;

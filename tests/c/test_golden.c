@@ -135,7 +135,8 @@ static bool guarded_intact(const guarded *g) {
 static double tolerance_scale(const golden *g, mx_dtype dtype, bool gradient) {
   static const char *const loose[] = {"Deconvolution", "Convolution", "Convolution_v1", "RNN",    "Correlation",
                                       "LRN",           "erfinv",      "gamma",          "gammaln"};
-  if (dtype == MX_FLOAT64 && gradient && strcmp(g->op, "gammaln") == 0) return 1000; /* the reference's digamma is short */
+  if (dtype == MX_FLOAT64 && gradient && strcmp(g->op, "gammaln") == 0)
+    return 1000;                                                               /* the reference's digamma is short */
   if (dtype == MX_FLOAT64 && gradient && strcmp(g->op, "RNN") == 0) return 10; /* the reference sums biases in float */
   if (dtype != MX_FLOAT32) return 1;
   tensor data; /* the reference computes in the precision of data, whatever the type of the output */
@@ -149,10 +150,11 @@ static double tolerance_scale(const golden *g, mx_dtype dtype, bool gradient) {
 /* What the reference computes there is one of its known defects. */
 static bool not_to_copy(const golden *g) { return strncmp(g->tag, "the CPU of the reference ignores", 32) == 0; }
 
-/* For numbers in more than one dimension the reference infers a shape that is too small and returns what lies in memory. */
+/* For numbers in more than one dimension the reference infers a shape that is too small and returns what lies in
+ * memory. */
 static bool nonsense(const golden *g) { return strcmp(g->id, "_unravel_index/1") == 0; }
-/* Gradients that the reference adds wrongly with grad_req "add": the second operand's of a sum gets the first one's too,
- * clip overwrites, mean divides what was there before. */
+/* Gradients that the reference adds wrongly with grad_req "add": the second operand's of a sum gets the first one's
+ * too, clip overwrites, mean divides what was there before. */
 static bool wrong_sum(const golden *g) {
   return strcmp(g->id, "elemwise_add/2") == 0 || strcmp(g->id, "clip/4") == 0 || strcmp(g->id, "mean/11") == 0;
 }
