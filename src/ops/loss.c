@@ -44,11 +44,19 @@ static mx_status identity_kernel(const mx_call *c, mx_error *err) {
   return c->device->ops->copy(c->device, c->out[0].data, c->in[0].data, bytes, err);
 }
 
+/* Products of dimensions are safe after this, whatever was given; unknown ones count as 1. */
+static mx_status check_extent(const mx_shape *s, mx_error *err) {
+  mx_shape known = *s;
+  for (int i = 0; i < known.ndim; i++)
+    if (known.dim[i] < 0) known.dim[i] = 1;
+  return s->ndim < 0 ? MX_OK : mx_shape_check_size(&known, 1, err);
+}
 static mx_status unify_data(mx_shape *in, mx_shape *out, mx_error *err) {
   MX_TRY(mx_shape_merge(&in[0], &out[0], "data", err));
   MX_TRY(mx_shape_merge(&out[0], &in[0], "output", err));
   if (in[0].ndim == 0) return mx_fail(err, MX_ERR_SHAPE, "data must have at least one dimension.");
-  return MX_OK;
+  MX_TRY(check_extent(&in[1], err));
+  return check_extent(&in[0], err);
 }
 
 static mx_status label_mismatch(const mx_shape *label, const mx_shape *data, const char *expected, mx_error *err) {
@@ -249,7 +257,6 @@ static mx_status softmax_output_shape(const void *params, mx_shape *in, int n_in
   const mx_shape *d = &in[0];
   mx_shape *l = &in[1];
   if (d->ndim < 0) return MX_OK;
-  if (mx_shape_known(d)) MX_TRY(mx_shape_check_size(d, 1, err));
   if (l->ndim == d->ndim && mx_shape_known(l) && mx_shape_equal(l, d)) return MX_OK; /* probabilities as label */
   if (p->multi_output) return multi_output_label(l, d, err);
   mx_shape lead = *d;

@@ -55,6 +55,13 @@ static mx_status update(const mx_call *c, const mx_update_rule *r, const char *l
 
 static bool is_scalar(char role) { return role == 'n' || role == 'r'; }
 
+/* One number, as far as is known. */
+static bool is_single(const mx_shape *s) {
+  for (int i = 0; i < s->ndim; i++)
+    if (s->dim[i] >= 0 && s->dim[i] != 1) return false;
+  return true;
+}
+
 /* n groups of arrays that have one shape each, followed by the tail. Output j has the shape of group j. */
 static mx_status layout_shape(const char *layout, const char *tail, int n, mx_shape *in, mx_shape *out, mx_error *err) {
   static const char *const what[] = {"the weight", "the gradient or a state"};
@@ -70,7 +77,7 @@ static mx_status layout_shape(const char *layout, const char *tail, int n, mx_sh
         MX_TRY(mx_shape_merge(&group[i], &group[0], what[1], err));
       else if (group[i].ndim < 0)
         group[i] = one;
-      else if (mx_shape_known(&group[i]) && mx_shape_size(&group[i]) != 1)
+      else if (!is_single(&group[i]))
         return mx_fail(err, MX_ERR_SHAPE, "Input %d must hold a single number.", (int)i + 1);
     }
     MX_TRY(mx_shape_merge(&out[j], &group[0], "the new weight", err));

@@ -452,8 +452,9 @@ static mx_status multinomial_shape(const void *params, mx_shape *in, int n_in, m
   for (int i = 0; i < n_extra; i++) s.dim[s.ndim++] = extra->dim[i];
   if (s.ndim == 0) s.dim[s.ndim++] = 1;
   for (int i = 0; i < n_out; i++) MX_TRY(mx_shape_merge(&out[i], &s, "output", err));
-  if (classes == 0 && mx_shape_known(&s) && mx_shape_size(&s) > 0)
-    return mx_fail(err, MX_ERR_SHAPE, "data has no classes to draw from.");
+  if (!mx_shape_known(&s)) return MX_OK;
+  MX_TRY(mx_shape_check_size(&s, sizeof(double), err));
+  if (classes == 0 && mx_shape_size(&s) > 0) return mx_fail(err, MX_ERR_SHAPE, "data has no classes to draw from.");
   return MX_OK;
 }
 static mx_status multinomial_dtype(const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,

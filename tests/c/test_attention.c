@@ -174,7 +174,7 @@ TEST(rotary) {
   for (int interleaved = 0; interleaved < 2; interleaved++)
     for (int position = 0; position < 2; position++)
       for (int dim = 4; dim <= 8; dim += 4) {
-        char text[8];
+        char text[16];
         snprintf(text, sizeof(text), "%d", dim);
         const char *const *attrs = ATTRS("interleaved", flag(interleaved), "use_position", flag(position), "dim", text,
                                          "offset", position ? "0" : "3", "base", "100");

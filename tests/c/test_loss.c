@@ -212,6 +212,28 @@ TEST(label_shapes) {
   }
 }
 
+/* Dimensions whose product does not fit are refused before anything is multiplied. */
+TEST(huge_shapes) {
+  static const char *const ops[] = {"SoftmaxOutput", "LinearRegressionOutput", "SVMOutput"};
+  int64_t big = (int64_t)1 << 40;
+  for (int o = 0; o < 3; o++)
+    for (int k = 0; k < 4; k++) {
+      const mx_op *op = mx_op_find(ops[o]);
+      mx_dict d;
+      void *params;
+      REQUIRE_OK(call_attrs(o == 0 && k > 1 ? ATTRS("multi_output", "True") : NULL, &d), call_error);
+      REQUIRE_OK(mx_op_params_new(op, &d, &params, &call_error), call_error);
+      mx_shape in[2] = {mx_shape_of(k % 2 ? MX_DIM_UNKNOWN : big, big, big, big), MX_SHAPE_UNKNOWN},
+               out[1] = {MX_SHAPE_UNKNOWN};
+      CHECK(mx_op_infer_shape(op, params, in, 2, out, 1, &call_error) == MX_ERR_SHAPE);
+      mx_shape label[2] = {mx_shape_of(4, 3), mx_shape_of(big, big, big)};
+      out[0] = MX_SHAPE_UNKNOWN;
+      CHECK(mx_op_infer_shape(op, params, label, 2, out, 1, &call_error) == MX_ERR_SHAPE);
+      mx_op_params_free(op, params);
+      mx_dict_free(&d);
+    }
+}
+
 TEST(bad_parameters) {
   mx_array *in[2] = {call_array(MX_FLOAT32, mx_shape_of(4, 3), NULL), call_array(MX_FLOAT32, mx_shape_of(5), NULL)};
   mx_array *out[1] = {NULL};
@@ -239,6 +261,7 @@ int main(int argc, char **argv) {
   RUN(svm_with_labels_out_of_range);
   RUN(empty_batches);
   RUN(label_shapes);
+  RUN(huge_shapes);
   RUN(bad_parameters);
   return check_finish();
 }
