@@ -197,8 +197,10 @@ mx.model.buckets <- function(symbol, train.data, eval.data = NULL, metric = NULL
   net <- mx.net.new(first, devices, slices[[1L]]$shape, params$arg.params, params$aux.params, fixed.params,
                     states = TRUE)
 
-  if (is.character(optimizer)) optimizer <- mx.opt.create(optimizer,
-                                                          rescale.grad = mx.model.internal.rescale(utils::tail(shapes[[1L]], 1L)))
+  if (is.character(optimizer)) {
+    rescale.grad <- mx.model.internal.rescale(utils::tail(shapes[[1L]], 1L))
+    optimizer <- mx.opt.create(optimizer, rescale.grad = rescale.grad)
+  }
   kvstore <- mx.model.create.kvstore(kvstore, params$arg.params, length(devices), verbose = verbose)
   groups <- new.env(parent = emptyenv())
   group.of <- function(iter, batch, is.train) {

@@ -4,9 +4,11 @@
 #' shapes, filled with zeros; the update functions copy values in; `mx.exec.forward` computes the outputs and
 #' `mx.exec.backward` the gradients.
 #'
-#' Members of an executor `e`: `e$ref.arg.arrays`, `e$ref.grad.arrays`, `e$ref.aux.arrays`, `e$ref.outputs` are lists of the
+#' Members of an executor `e`: `e$ref.arg.arrays`, `e$ref.grad.arrays`, `e$ref.aux.arrays`, `e$ref.outputs` are lists
+#' of the
 #' arrays in use; `e$arg.arrays`, `e$grad.arrays`, `e$aux.arrays`, `e$outputs` are copies that do not change any more.
-#' Gradients that were not asked for are `NULL`. `e$symbol` is the symbol, `e$memory` the bytes that the executor's plans
+#' Gradients that were not asked for are `NULL`. `e$symbol` is the symbol, `e$memory` the bytes that the executor's
+#' plans
 #' use.
 #'
 #' @param symbol A symbol.
@@ -44,7 +46,8 @@ mx.simple.bind <- function(symbol, ctx, grad.req = "null", fixed.param = NULL, .
   check.symbol(symbol)
   names <- .Call(ffi_symbol_arguments, symbol)
   null <- names %in% fixed.param | grepl("(data|label)$", names)
-  .Call(ffi_exec_simple_bind, symbol, ctx, ifelse(null, "null", rep_len(as.character(grad.req), length(names))), list(...))
+  .Call(ffi_exec_simple_bind, symbol, ctx, ifelse(null, "null", rep_len(as.character(grad.req), length(names))),
+    list(...))
 }
 
 # Binds to copies of arrays, in the order of arguments(symbol).
@@ -52,7 +55,8 @@ mx.symbol.bind <- function(symbol, ctx, arg.arrays, aux.arrays, grad.reqs) {
   .Call(ffi_exec_bind, symbol, ctx, arg.arrays, aux.arrays, grad.reqs)
 }
 
-# Binds to the given arrays themselves, so that executors can share them. grad.arrays: a list like arg.arrays, NULL where no
+# Binds to the given arrays themselves, so that executors can share them. grad.arrays: a list like arg.arrays, NULL
+# where no
 # gradient is wanted.
 mx.exec.bind.shared <- function(symbol, ctx, arg.arrays, grad.arrays, aux.arrays) {
   .Call(ffi_exec_bind_shared, symbol, ctx, arg.arrays, grad.arrays, aux.arrays)

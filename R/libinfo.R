@@ -1,6 +1,7 @@
 #' What the package runs on
 #'
-#' `mx.info` tells versions, libraries and devices: send it along with a report. `mx.threads` tells or sets how many threads
+#' `mx.info` tells versions, libraries and devices: send it along with a report. `mx.threads` tells or sets how many
+#' threads
 #' computations on the CPU use. `mx.memory` tells how many bytes arrays occupy; `mx.memory.trim` gives back to the
 #' system what freed arrays left for reuse.
 #'
@@ -8,7 +9,8 @@
 #' @param ctx A context.
 #' @param x An object to print.
 #' @param ... Not used.
-#' @return `mx.info`: a list of class `mx.info`. `mx.threads`: the number in force before. `mx.memory`: a named vector of
+#' @return `mx.info`: a list of class `mx.info`. `mx.threads`: the number in force before. `mx.memory`: a named vector
+#' of
 #'   `used`, `cached` and `peak` bytes, the count of `allocations`, and `blocks` alive. `mx.memory.trim`: `NULL`,
 #'   invisibly.
 #' @examples
@@ -58,7 +60,8 @@ mx.memory.trim <- function() invisible(.Call(ffi_memory_trim))
 
 #' Write the functions of the operators to a file
 #'
-#' For reading, or for editors that want sources: the file defines the `mx.nd.*` and `mx.symbol.*` functions as the package
+#' For reading, or for editors that want sources: the file defines the `mx.nd.*` and `mx.symbol.*` functions as the
+#' package
 #' does.
 #'
 #' @param path A folder.
@@ -70,7 +73,8 @@ mx.memory.trim <- function() invisible(.Call(ffi_memory_trim))
 mxnet.export <- function(path) {
   file <- file.path(path.expand(path), "mxnet_generated.R")
   ns <- topenv()
-  text <- unlist(lapply(ls(ns, pattern = "^mx[.](nd|symbol)[.]"), function(name) c(paste(name, "<-"), deparse(get(name, ns)))))
+  text <- unlist(lapply(ls(ns, pattern = "^mx[.](nd|symbol)[.]"), function(name) c(paste(name, "<-"), deparse(get(name,
+    ns)))))
   write.text(paste0(paste(text, collapse = "\n"), "\n"), file)
   invisible(file)
 }

@@ -44,7 +44,8 @@ Math.MXNDArray <- function(x, ...) {
   op <- .nd.math[.Generic]
   if (!is.na(op)) return(.Call(ffi_nd_operator, op, list(x), NULL))
   y <- get(.Generic, mode = "function")(as.array.MXNDArray(x), ...)
-  mx.nd.array(if (is.null(dim(y)) && length(dim(x)) > 1L) array(y, if (length(y) == length(x)) dim(x)) else y, ctx(x), mx.nd.dtype(x))
+  mx.nd.array(if (is.null(dim(y)) && length(dim(x)) > 1L) array(y, if (length(y) == length(x)) dim(x)) else y, ctx(x),
+    mx.nd.dtype(x))
 }
 
 #' @rdname Ops.MXNDArray

@@ -1,10 +1,13 @@
 #' Arrays on a device
 #'
-#' An `MXNDArray` holds numbers on a device, as a rule in single precision. `mx.nd.array` makes one from an R vector, matrix
-#' or array; [as.array()] brings it back. Its `dim` is that of the R array. Integers beyond 2^24 are rounded in `float32`;
+#' An `MXNDArray` holds numbers on a device, as a rule in single precision. `mx.nd.array` makes one from an R vector,
+#' matrix
+#' or array; [as.array()] brings it back. Its `dim` is that of the R array. Integers beyond 2^24 are rounded in
+#' `float32`;
 #' `NA` becomes `NaN`.
 #'
-#' @param src.array A numeric, logical or raw vector, matrix or array, a data frame of numbers, or an `MXNDArray` (which is
+#' @param src.array A numeric, logical or raw vector, matrix or array, a data frame of numbers, or an `MXNDArray`
+#' (which is
 #'   copied).
 #' @param shape Dimensions, as in [dim()].
 #' @param ctx A context such as [mx.cpu()]; `NULL`: the default context.
@@ -101,13 +104,16 @@ mx.nd.load <- function(filename, ctx = NULL) .Call(ffi_nd_load, path.expand(file
 #' @param x,a An `MXNDArray`.
 #' @param perm As in [aperm()].
 #' @param ... Passed on to the method for R arrays.
-#' @param value For `dim<-`: new dimensions of as many elements. For `[<-`: numbers, repeated as needed, or an `MXNDArray`.
+#' @param value For `dim<-`: new dimensions of as many elements. For `[<-`: numbers, repeated as needed, or an
+#' `MXNDArray`.
 #' @param i,j Indices as for R arrays; further dimensions follow in `...`.
 #' @param drop Whether dimensions of length 1 go.
 #' @param object,target,current Arrays to describe or compare.
 #' @param tolerance As in [all.equal()].
-#' @return `as.array`: an R array of doubles; without `dim` if the array has one dimension. `as.matrix`: the same for two
-#'   dimensions, otherwise an error. `dim`, `length`: as for R arrays. `print`: what it printed, as R numbers. `[`: an `MXNDArray`; `[[`: a number. The
+#' @return `as.array`: an R array of doubles; without `dim` if the array has one dimension. `as.matrix`: the same for
+#' two
+#'   dimensions, otherwise an error. `dim`, `length`: as for R arrays. `print`: what it printed, as R numbers. `[`: an
+#' `MXNDArray`; `[[`: a number. The
 #'   replacement functions return a changed copy; the original stays.
 #' @examples
 #' x <- mx.nd.array(array(1:24, c(2, 3, 4)))

@@ -36,7 +36,8 @@ mx.plot.curves <- function(x, train, eval, xlab, ylab, main, ...) {
                     main = main, ...)
   rising <- train[length(train)] > train[1L]
   if (ncol(curves) > 1L)
-    graphics::legend(if (isTRUE(rising)) "bottomright" else "topright", legend = colnames(curves), col = colors, lty = 1,
+    graphics::legend(if (isTRUE(rising)) "bottomright" else "topright", legend = colnames(curves), col = colors,
+      lty = 1,
                      pch = c(16, 1), bty = "n", inset = 0.02)
   invisible(data.frame(x = x, curves))
 }

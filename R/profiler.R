@@ -8,7 +8,8 @@
 #'   `profile_memory`, `profile_api`, `profile_process`, `continuous_dump`, `dump_period` and `aggregate_stats` are
 #'   accepted and change nothing else.
 #' @param state `MX.PROF.STATE$RUN` starts a recording, `MX.PROF.STATE$STOP` ends it and writes the file.
-#' @return `mx.profiler.config`: `NULL`, invisibly. `mx.profiler.state`: on stop, invisibly, a data frame with one row an
+#' @return `mx.profiler.config`: `NULL`, invisibly. `mx.profiler.state`: on stop, invisibly, a data frame with one row
+#' an
 #'   operator and pass: `operator`, `pass`, `calls`, `total.ms`, `mean.ms`, `share`.
 #' @examples
 #' mx.profiler.config(list(filename = tempfile(fileext = ".json")))
@@ -65,7 +66,8 @@ profiler.write <- function(events, path) {
     '{"name": %s, "cat": %s, "ph": "X", "ts": %.3f, "dur": %.3f, "pid": 0, "tid": 0, "args": {"operator": %s}}',
     quoted(name), quoted(events$pass), (events$start - start) * 1e6, events$seconds * 1e6, quoted(events$operator)
   )
-  write.text(paste0("{\"traceEvents\": [\n", paste(lines, collapse = ",\n"), "\n], \"displayTimeUnit\": \"ms\"}\n"), path)
+  write.text(paste0("{\"traceEvents\": [\n", paste(lines, collapse = ",\n"), "\n], \"displayTimeUnit\": \"ms\"}\n"),
+    path)
 }
 
 profiler.table <- function(events) {
@@ -73,7 +75,8 @@ profiler.table <- function(events) {
   which <- match(paste(events$operator, events$pass), paste(kind$operator, kind$pass))
   calls <- tabulate(which, nrow(kind))
   total <- vapply(seq_len(nrow(kind)), function(i) sum(events$seconds[which == i]), 0)
-  table <- data.frame(kind, calls = calls, total.ms = total * 1e3, mean.ms = total / calls * 1e3, share = total / sum(total))
+  table <- data.frame(kind, calls = calls, total.ms = total * 1e3, mean.ms = total / calls * 1e3,
+    share = total / sum(total))
   table <- table[order(-table$total.ms), ]
   rownames(table) <- NULL
   table

@@ -1,6 +1,7 @@
 #' Random numbers
 #'
-#' `mx.set.seed` fixes the sequence that random operators, dropout, initializers and shuffles draw from: the same seed gives
+#' `mx.set.seed` fixes the sequence that random operators, dropout, initializers and shuffles draw from: the same seed
+#' gives
 #' the same numbers, whatever the number of threads. As long as it was never called, every draw is seeded from R's own
 #' generator, so that [set.seed()] makes a run repeat.
 #'
@@ -36,7 +37,8 @@ mx.rnorm <- function(shape, mean = 0, sd = 1, ctx = NULL) {
 
 # Both distributions have the parameters (first, second, shape, ctx, dtype).
 random.draw <- function(op, first, second, shape, ctx) {
-  if (!is.null(ctx) && !is.mx.context(ctx)) mx.stop("value", "`ctx` must be a context such as mx.cpu().", argument = "ctx", call = sys.call(-1))
+  if (!is.null(ctx) && !is.mx.context(ctx)) mx.stop("value", "`ctx` must be a context such as mx.cpu().",
+    argument = "ctx", call = sys.call(-1))
   .Call(ffi_nd_operator, op, list(first, second, shape, ctx, NULL), NULL)
 }
 

@@ -10,7 +10,8 @@
 #'
 #' @param name Name of the variable.
 #' @param x,symbol,object A symbol.
-#' @param ... `mx.symbol.Group`: symbols, or lists of them. `mx.apply`: symbols that replace the variables of these names;
+#' @param ... `mx.symbol.Group`: symbols, or lists of them. `mx.apply`: symbols that replace the variables of these
+#' names;
 #'   `name = ` renames the last node. `mx.symbol.infer.shape`, `summary`: shapes by argument name, such as
 #'   `data = c(784, 100)`.
 #' @param file.name,filename Path of a JSON file.
@@ -19,7 +20,8 @@
 #' @param num.args Their number.
 #' @param dim Native axis along which they are joined, from 0; the default is 1.
 #' @param e1,e2 Symbols or numbers.
-#' @return A symbol; `arguments` and `outputs`: names; `is.mx.symbol`: `TRUE` or `FALSE`; `mx.symbol.infer.shape`: a list
+#' @return A symbol; `arguments` and `outputs`: names; `is.mx.symbol`: `TRUE` or `FALSE`; `mx.symbol.infer.shape`: a
+#' list
 #'   of `arg.shapes`, `out.shapes` and `aux.shapes`, each a named list of dimensions, or `NULL` when the given shapes
 #'   do not determine the others; `summary`: a table of layers.
 #' @examples
@@ -225,7 +227,8 @@ summary.Rcpp_MXSymbol <- function(object, ...) {
   data <- nodes$op == "null" & (nodes$name %in% names(given) | grepl("(data|label)$", nodes$name))
   owner <- integer(length(nodes$name))
   for (l in layer) for (k in nodes$inputs[[l]]) if (nodes$op[k] == "null" && owner[k] == 0L) owner[k] <- l
-  size <- vapply(nodes$name, function(n) if (any(known[[n]] < 0) || is.null(known[[n]])) NA_real_ else prod(known[[n]]), 0)
+  size <- vapply(nodes$name,
+    function(n) if (any(known[[n]] < 0) || is.null(known[[n]])) NA_real_ else prod(known[[n]]), 0)
   count <- vapply(layer, function(l) sum(size[owner == l & !data & nodes$op == "null"]), 0)
   structure(
     list(
@@ -280,7 +283,8 @@ mx.symbol.Concat <- function(data, num.args, dim = NULL, name = NULL) {
   "+" = c("_plus", "_PlusScalar", "_PlusScalar"), "-" = c("_minus", "_MinusScalar", "_rminus_scalar"),
   "*" = c("_mul", "_MulScalar", "_MulScalar"), "/" = c("_div", "_DivScalar", "_rdiv_scalar"),
   "^" = c("_power", "_power_scalar", "_rpower_scalar"), "%%" = c("_mod", "_ModScalar", "_RModScalar"),
-  "==" = c("_equal", "_equal_scalar", "_equal_scalar"), "!=" = c("_not_equal", "_not_equal_scalar", "_not_equal_scalar"),
+  "==" = c("_equal", "_equal_scalar", "_equal_scalar"), "!=" = c("_not_equal", "_not_equal_scalar",
+    "_not_equal_scalar"),
   ">" = c("_greater", "_greater_scalar", "_lesser_scalar"), "<" = c("_lesser", "_lesser_scalar", "_greater_scalar"),
   ">=" = c("_greater_equal", "_greater_equal_scalar", "_lesser_equal_scalar"),
   "<=" = c("_lesser_equal", "_lesser_equal_scalar", "_greater_equal_scalar"),
@@ -294,8 +298,10 @@ symbol.binary <- function(generic, e1, e2, call) {
   if (is.null(ops)) mx.stop("value", "`", generic, "` is not defined for symbols.", call = call)
   number <- function(x) (is.numeric(x) || is.logical(x)) && length(x) == 1L && !is.na(x) && !is.object(x)
   if (is.mx.symbol(e1) && is.mx.symbol(e2)) return(.Call(ffi_symbol_operator, ops[1L], list(e1, e2), NULL))
-  if (is.mx.symbol(e1) && number(e2)) return(.Call(ffi_symbol_operator, ops[2L], list(e1, scalar = as.double(e2)), NULL))
-  if (is.mx.symbol(e2) && number(e1)) return(.Call(ffi_symbol_operator, ops[3L], list(e2, scalar = as.double(e1)), NULL))
+  if (is.mx.symbol(e1) && number(e2)) return(.Call(ffi_symbol_operator, ops[2L], list(e1, scalar = as.double(e2)),
+    NULL))
+  if (is.mx.symbol(e2) && number(e1)) return(.Call(ffi_symbol_operator, ops[3L], list(e2, scalar = as.double(e1)),
+    NULL))
   mx.stop("value", "`", generic, "` works on two symbols, or on a symbol and a single number.", call = call)
 }
 

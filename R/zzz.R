@@ -5,7 +5,8 @@
 #' [mx.model.FeedForward.create()] trains a network from start to end.
 #'
 #' Shapes are R shapes: the first dimension runs fastest, and the batch is the last dimension. An image is
-#' `c(width, height, channel, batch)`. Axes in operators (`axis`, `dim`) count from 0 in the native, reversed order: for a
+#' `c(width, height, channel, batch)`. Axes in operators (`axis`, `dim`) count from 0 in the native, reversed order:
+#' for a
 #' matrix, `axis = 0` runs over its columns.
 #'
 #' @section Errors:
@@ -26,4 +27,5 @@
   .Call(ffi_initialize, ns, new("Rcpp_MXSymbol"), new("Rcpp_MXExecutor"))
 }
 
-# There is no .onUnload: arrays that outlive the namespace still need the library's finalizers, and its threads run there.
+# There is no .onUnload: arrays that outlive the namespace still need the library's finalizers, and its threads run
+# there.

@@ -1,4 +1,6 @@
-"""The work of workloads.R in MXNet 1.9.1, on the graphs that workloads.R wrote. Usage: peer_mxnet.py DIR [WORKLOAD ...]"""
+"""The work of workloads.R in MXNet 1.9.1, on the graphs that workloads.R wrote.
+
+Usage: peer_mxnet.py DIR [WORKLOAD ...]"""
 import logging
 import os
 import subprocess
@@ -34,7 +36,8 @@ def epoch_rate(net, x, y, batch):
     module = mx.mod.Module(net, label_names=["out_label"], context=mx.cpu())
     marks = []
     module.fit(
-        data, num_epoch=4, optimizer="sgd", optimizer_params={"learning_rate": 0.05, "momentum": 0.9}, eval_metric="acc",
+        data, num_epoch=4, optimizer="sgd", optimizer_params={"learning_rate": 0.05,
+          "momentum": 0.9}, eval_metric="acc",
         initializer=mx.init.Uniform(0.07), epoch_end_callback=lambda *_: marks.append(time.perf_counter()),
     )
     return len(x) / min(np.diff(marks))
@@ -98,12 +101,15 @@ def load():
 
 uniform = mx.nd.random.uniform
 workloads = {
-    "mlp_train": lambda: (epoch_rate(graph("perceptron"), rng.rand(60000, 784), rng.randint(0, 10, 60000), 100), "samples/s"),
-    "lenet_train": lambda: (epoch_rate(graph("lenet"), rng.rand(6400, 1, 28, 28), rng.randint(0, 10, 6400), 128), "samples/s"),
+    "mlp_train": lambda: (epoch_rate(graph("perceptron"), rng.rand(60000, 784), rng.randint(0, 10, 60000), 100),
+      "samples/s"),
+    "lenet_train": lambda: (epoch_rate(graph("lenet"), rng.rand(6400, 1, 28, 28), rng.randint(0, 10, 6400), 128),
+      "samples/s"),
     "resnet18_train": lambda: (resnet18(), "samples/s"),
     "nd_dispatch": lambda: (dispatch(), "us/op"),
     "exec_dispatch": lambda: (inference(), "us/forward"),
-    "sgemm": lambda: (2 * 2048**3 / imperative(lambda a: mx.nd.dot(a, a), uniform(shape=(2048, 2048))) / 1e9, "GFLOP/s"),
+    "sgemm": lambda: (2 * 2048**3 / imperative(lambda a: mx.nd.dot(a, a), uniform(shape=(2048, 2048))) / 1e9,
+      "GFLOP/s"),
     "softmax": lambda: (1000 * 4096 * 8 / imperative(mx.nd.softmax, uniform(shape=(4096, 1000))) / 1e9, "GB/s"),
     "load": lambda: (load(), "s"),
 }

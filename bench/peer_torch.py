@@ -101,8 +101,10 @@ def load():
 
 square, table = torch.rand(2048, 2048), torch.rand(4096, 1000)
 workloads = {
-    "mlp_train": lambda: (epoch_rate(perceptron(), torch.rand(60000, 784), torch.randint(10, (60000,)), 100), "samples/s"),
-    "lenet_train": lambda: (epoch_rate(lenet(), torch.rand(6400, 1, 28, 28), torch.randint(10, (6400,)), 128), "samples/s"),
+    "mlp_train": lambda: (epoch_rate(perceptron(), torch.rand(60000, 784), torch.randint(10, (60000,)), 100),
+      "samples/s"),
+    "lenet_train": lambda: (epoch_rate(lenet(), torch.rand(6400, 1, 28, 28), torch.randint(10, (6400,)), 128),
+      "samples/s"),
     "resnet18_train": lambda: (32 / seconds(training_step(resnet18(), torch.rand(32, 3, 32, 32)), 3), "samples/s"),
     "nd_dispatch": lambda: (dispatch(), "us/op"),
     "exec_dispatch": lambda: (inference(), "us/forward"),

@@ -1,4 +1,5 @@
-# The best figure of each program and workload, and how this package compares. Input: lines of program, workload, value, unit.
+# The best figure of each program and workload, and how this package compares. Input: lines of program, workload,
+# value, unit.
 results <- utils::read.table(commandArgs(TRUE)[1], col.names = c("who", "workload", "value", "unit"))
 rate <- grepl("/s$", results$unit)
 best <- stats::aggregate(list(value = ifelse(rate, -results$value, results$value)),

@@ -20,7 +20,8 @@ mx.nd.Convolution(image, mx.nd.ones(c(3, 2, 1, 1)), kernel = c(3, 2), num_filter
 net <- mx.symbol.Convolution(mx.symbol.Variable(\"data\"), kernel = c(5, 5), num_filter = 20, name = \"conv1\")
 mx.symbol.infer.shape(net, data = c(28, 28, 1, 100))$out.shapes",
   Deconvolution = "
-net <- mx.symbol.Deconvolution(mx.symbol.Variable(\"data\"), kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1), num_filter = 3)
+net <- mx.symbol.Deconvolution(mx.symbol.Variable(\"data\"), kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1),
+  num_filter = 3)
 mx.symbol.infer.shape(net, data = c(8, 8, 16, 1))$out.shapes",
   Pooling = "
 image <- mx.nd.array(array(1:16, c(4, 4, 1, 1)))
@@ -113,9 +114,13 @@ mx.nd.adam.update(mx.nd.array(c(1, 2)), mx.nd.array(c(0.5, 0.5)), mean, var, lr 
   `_random_randint` = "mx.nd.random.randint(low = 0, high = 10, shape = 5)",
   `_sample_multinomial` = "mx.nd.sample.multinomial(mx.nd.array(c(0.2, 0.8)), shape = 5)",
   `_shuffle` = "mx.nd.shuffle(mx.nd.array(1:5))",
-  SequenceLast = "mx.nd.SequenceLast(mx.nd.array(array(1:12, c(2, 2, 3))), mx.nd.array(c(1, 3)), use_sequence_length = TRUE)",
+  SequenceLast = "
+x <- mx.nd.array(array(1:12, c(2, 2, 3)))
+mx.nd.SequenceLast(x, mx.nd.array(c(1, 3)), use_sequence_length = TRUE)",
   SequenceMask = "mx.nd.SequenceMask(mx.nd.ones(c(2, 3)), mx.nd.array(c(1, 3)), use_sequence_length = TRUE)",
-  UpSampling = "mx.nd.UpSampling(list(mx.nd.array(array(1:4, c(2, 2, 1, 1)))), scale = 2, sample_type = \"nearest\", num_args = 1)"
+  UpSampling = "
+image <- mx.nd.array(array(1:4, c(2, 2, 1, 1)))
+mx.nd.UpSampling(list(image), scale = 2, sample_type = \"nearest\", num_args = 1)"
 )
 family <- list(
   "Elementwise, one input" = "NAME(mx.nd.array(c(0.25, 0.5, 1)))",

@@ -26,7 +26,8 @@ in.fresh.session <- function(code, ...) {
     sprintf(".libPaths(%s)", libs), "suppressMessages(library(mxnet))", "value <- {", code, "}",
     sprintf("saveRDS(value, %s)", encodeString(result, quote = "\""))
   ), script)
-  status <- system2(file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(script)), stdout = FALSE, stderr = FALSE, ...)
+  status <- system2(file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(script)), stdout = FALSE,
+    stderr = FALSE, ...)
   if (status != 0) stop("The fresh session ended with status ", status, ".")
   readRDS(result)
 }

@@ -56,7 +56,8 @@ test_that("a pointer that lost its contents says so", {
   expect_error(arguments(empty), class = "mxnet_value_error")
   stale <- nd(1:3)
   bytes <- serialize(stale, NULL)
-  at <- which(bytes == as.raw(0x4d) & c(bytes[-1], as.raw(0)) == as.raw(0x58) & c(bytes[-(1:2)], as.raw(c(0, 0))) == as.raw(0x4e))[1]
+  at <- which(bytes == as.raw(0x4d) & c(bytes[-1], as.raw(0)) == as.raw(0x58) & c(bytes[-(1:2)], as.raw(c(0,
+    0))) == as.raw(0x4e))[1]
   bytes[at] <- as.raw(0)
   expect_error(as.array(unserialize(bytes)), class = "mxnet_format_error")
 })

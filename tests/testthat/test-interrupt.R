@@ -18,7 +18,8 @@ test_that("Ctrl-C stops a long forward soon and leaves the executor usable", {
     "ok <- identical(as.array(e$ref.arg.arrays$data)[1], 1)",
     sprintf("cat(r, ok, took, '\\n', file = %s, append = TRUE)", encodeString(out, quote = "'"))
   ), script)
-  system2(file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(script)), wait = FALSE, stdout = FALSE, stderr = FALSE)
+  system2(file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(script)), wait = FALSE, stdout = FALSE,
+    stderr = FALSE)
   wait.for <- function(n) {
     for (i in 1:600) {
       if (file.exists(out) && length(readLines(out)) >= n) break

@@ -38,7 +38,7 @@ test_that("several inputs come as a named list", {
   X <- list(a = matrix(rnorm(60), 2), b = matrix(rnorm(60), 2))
   y <- c(1, -2) %*% (X$a * X$b)
   mx.set.seed(1)
-  model <- fit(net, X, as.vector(y), num.round = 60, array.batch.size = 10, learning.rate = 0.2, 
+  model <- fit(net, X, as.vector(y), num.round = 60, array.batch.size = 10, learning.rate = 0.2,
                input.names = c("a", "b"), output.names = "y")
   expect_equal(as.vector(as.array(model$arg.params$fc_weight)), c(1, -2), tolerance = 1e-3)
 })

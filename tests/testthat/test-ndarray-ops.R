@@ -56,7 +56,8 @@ test_that("mathematical functions agree with R's", {
     "atan", "cosh", "sinh", "tanh", "asinh", "gamma", "lgamma", "round", "signif", "digamma", "cospi", "cumsum",
     "cumprod", "cummax", "log"
   )) expect_equal(as.array(get(f)(nd(v))), get(f)(v), tolerance = 1e-5, info = f)
-  for (f in c("acos", "asin", "atanh")) expect_equal(as.array(get(f)(nd(v[1:2]))), get(f)(v[1:2]), tolerance = 1e-5, info = f)
+  for (f in c("acos", "asin", "atanh")) expect_equal(as.array(get(f)(nd(v[1:2]))), get(f)(v[1:2]), tolerance = 1e-5,
+    info = f)
   expect_equal(as.array(acosh(nd(1.5))), acosh(1.5), tolerance = 1e-5)
   expect_equal(as.array(log(nd(8), base = 2)), 3, tolerance = 1e-6)
   expect_equal(as.array(round(nd(c(0.5, 1.5, 2.5, -0.126)), 2)), c(0.5, 1.5, 2.5, -0.13), tolerance = 1e-6)

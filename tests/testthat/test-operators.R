@@ -34,7 +34,8 @@ test_that("operators that update a state change it in place", {
 
 test_that("missing and superfluous inputs are named", {
   expect_error(mx.nd.dot(nd(1:3)), "`rhs` is missing", class = "mxnet_value_error")
-  expect_error(mx.nd.FullyConnected(nd(matrix(1:4, 2)), num_hidden = 2), "`weight` is missing", class = "mxnet_value_error")
+  expect_error(mx.nd.FullyConnected(nd(matrix(1:4, 2)), num_hidden = 2), "`weight` is missing",
+    class = "mxnet_value_error")
   w <- nd(matrix(1, 2, 2))
   expect_error(mx.nd.FullyConnected(nd(matrix(1:4, 2)), w, nd(1:2), num_hidden = 2, no_bias = TRUE), "bias",
     class = "mxnet_value_error")
@@ -83,7 +84,8 @@ test_that("functions of operators are up to date", {
   there <- ls(asNamespace("mxnet"))
   expect_setequal(setdiff(paste0("mx.nd.", open), there), character())
   for (r in records) {
-    name <- if (startsWith(r$name, "_")) paste0("mx.nd.internal.", gsub("_", ".", substring(r$name, 2))) else paste0("mx.nd.", gsub("_", ".", r$name))
+    name <- if (startsWith(r$name, "_")) paste0("mx.nd.internal.", gsub("_", ".", substring(r$name,
+      2))) else paste0("mx.nd.", gsub("_", ".", r$name))
     if (name %in% c("mx.nd.slice", "mx.nd.ones", "mx.nd.zeros")) next
     f <- names(formals(get(name, asNamespace("mxnet"))))
     expect_equal(f, c(r$inputs, vapply(r$parameters, `[[`, "", "name"), "out"), info = name)

@@ -1,5 +1,6 @@
 draws <- function(...) as.array(mx.runif(5, ...))
-dropped <- function() value.of(mx.symbol.Dropout(mx.symbol.Variable("x"), p = 0.5), list(x = rep(1, 100)), is.train = TRUE)
+dropped <- function() value.of(mx.symbol.Dropout(mx.symbol.Variable("x"), p = 0.5), list(x = rep(1, 100)),
+  is.train = TRUE)
 
 test_that("mx.set.seed repeats, whatever R's generator does", {
   on.exit(mx.set.seed(NULL))
@@ -26,7 +27,8 @@ test_that("without it, set.seed repeats", {
   }
   expect_identical(run(), run())
   expect_false(identical(draws(), draws()))
-  expect_identical(in.fresh.session("set.seed(1); as.array(mx.runif(3))"), in.fresh.session("set.seed(1); as.array(mx.runif(3))"))
+  expect_identical(in.fresh.session("set.seed(1); as.array(mx.runif(3))"),
+    in.fresh.session("set.seed(1); as.array(mx.runif(3))"))
 })
 
 test_that("distributions", {

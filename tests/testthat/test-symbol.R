@@ -32,15 +32,18 @@ test_that("print names outputs and arguments", {
 test_that("inputs by position, by name, mixed, left out", {
   w <- mx.symbol.Variable("w")
   expect_equal(arguments(mx.symbol.FullyConnected(data, w, num_hidden = 1, name = "f")), c("data", "w", "f_bias"))
-  expect_equal(arguments(mx.symbol.FullyConnected(data, weight = w, num.hidden = 1, name = "f")), c("data", "w", "f_bias"))
+  expect_equal(arguments(mx.symbol.FullyConnected(data, weight = w, num.hidden = 1, name = "f")), c("data", "w",
+    "f_bias"))
   expect_equal(arguments(mx.symbol.FullyConnected(weight = w, num_hidden = 1, name = "f")), c("f_data", "w", "f_bias"))
   expect_equal(arguments(mx.symbol.FullyConnected(name = "f", num_hidden = 1)), c("f_data", "f_weight", "f_bias"))
-  expect_equal(arguments(mx.symbol.FullyConnected(data, num.hidden = 1, no.bias = TRUE, name = "f")), c("data", "f_weight"))
+  expect_equal(arguments(mx.symbol.FullyConnected(data, num.hidden = 1, no.bias = TRUE, name = "f")), c("data",
+    "f_weight"))
   v <- mxnet:::mx.varg.symbol.FullyConnected(list(data, num_hidden = 2, weight = w, name = "v"))
   expect_equal(arguments(v), c("data", "w", "v_bias"))
   expect_error(mx.symbol.FullyConnected(data, 10), class = "mxnet_value_error")
   expect_error(mx.symbol.FullyConnected(data, data, data, data, num_hidden = 1), class = "mxnet_value_error")
-  expect_error(mx.symbol.FullyConnected(data, data, data, 5, num_hidden = 1), "without a name", class = "mxnet_value_error")
+  expect_error(mx.symbol.FullyConnected(data, data, data, 5, num_hidden = 1), "without a name",
+    class = "mxnet_value_error")
 })
 
 test_that("an argument that the caller lacks is left out", {
@@ -63,8 +66,8 @@ test_that("bad parameters are errors", {
 test_that("automatic names count per hint", {
   names <- in.fresh.session(c(
     "x <- mx.symbol.Variable('x'); y <- mx.symbol.Variable('y')",
-    "sapply(list(mx.symbol.FullyConnected(x, num_hidden = 1), mx.symbol.Flatten(x), mx.symbol.flatten(x), x + y, x + 1,",
-    "  1 - x, x^y, 2 %% x, -x, x > y, mx.symbol.min(x, 2)), outputs)"
+    "sapply(list(mx.symbol.FullyConnected(x, num_hidden = 1), mx.symbol.Flatten(x), mx.symbol.flatten(x), x + y,",
+    "  x + 1, 1 - x, x^y, 2 %% x, -x, x > y, mx.symbol.min(x, 2)), outputs)"
   ))
   expect_equal(names, paste0(c(
     "fullyconnected0", "flatten0", "flatten1", "_plus0", "_plusscalar0", "_rminus_scalar0", "_power0", "_rmodscalar0",
