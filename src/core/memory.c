@@ -60,6 +60,10 @@ mx_status mx_fail_memory(mx_error *err, size_t bytes) {
 
 int64_t mx_memory_live_blocks(void) { return atomic_load(&live_blocks); }
 void mx_memory_fail_at(int64_t n) { atomic_store(&fail_at, n); }
+int64_t mx_memory_fail_pending(void) {
+  int64_t n = atomic_load(&fail_at);
+  return n > 0 ? n : 0;
+}
 
 void mx_advise_large_pages(void *block, size_t bytes) {
 #ifdef MADV_HUGEPAGE

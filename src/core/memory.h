@@ -34,6 +34,8 @@ int64_t mx_memory_live_blocks(void);
 
 /* Test hook: the n-th allocation from now fails (1 = the next one); 0 switches it off. */
 void mx_memory_fail_at(int64_t n);
+/* How many allocations the one that shall fail is still away; 0 when it failed or the hook is off. */
+int64_t mx_memory_fail_pending(void);
 
 #ifdef __cplusplus
 }
