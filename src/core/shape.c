@@ -24,9 +24,15 @@ bool mx_shape_equal(const mx_shape *a, const mx_shape *b) {
   return true;
 }
 
+/* Shapes that are only spoken of may have products beyond any number: those stay at the largest one. */
+static int64_t times(int64_t a, int64_t b) {
+  int64_t c;
+  return __builtin_mul_overflow(a, b, &c) ? INT64_MAX : c;
+}
+
 int64_t mx_shape_prod(const mx_shape *s, int from, int to) {
   int64_t n = 1;
-  for (int i = from; i < to; i++) n *= s->dim[i];
+  for (int i = from; i < to; i++) n = times(n, s->dim[i]);
   return n;
 }
 
@@ -112,7 +118,7 @@ void mx_shape_strides(const mx_shape *s, int64_t strides[MX_MAX_NDIM]) {
   int64_t n = 1;
   for (int i = s->ndim - 1; i >= 0; i--) {
     strides[i] = n;
-    n *= s->dim[i];
+    n = times(n, s->dim[i]);
   }
 }
 

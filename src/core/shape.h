@@ -30,7 +30,7 @@ mx_shape mx_shape_make(int ndim, const int64_t *dim);
 bool mx_shape_known(const mx_shape *s); /* every dimension is known */
 bool mx_shape_equal(const mx_shape *a, const mx_shape *b);
 int64_t mx_shape_size(const mx_shape *s);                   /* number of elements; 1 for ndim 0. s must be known */
-int64_t mx_shape_prod(const mx_shape *s, int from, int to); /* product of dim[from..to) */
+int64_t mx_shape_prod(const mx_shape *s, int from, int to); /* of dim[from..to); INT64_MAX at most */
 
 /* The number of elements times `element` bytes fits into 2^62; otherwise MX_ERR_SHAPE. */
 MX_NODISCARD mx_status mx_shape_check_size(const mx_shape *s, size_t element, mx_error *err);
