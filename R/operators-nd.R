@@ -15,6 +15,14 @@ mx.nd.LeakyReLU <- function(
   .Call(ffi_nd_operator, "LeakyReLU", list(data, gamma, act_type, slope, lower_bound, upper_bound), out)
 }
 
+#' @rdname mx.symbol.DotProductAttention
+#' @export
+mx.nd.DotProductAttention <- function(
+  data = NULL, scale = NULL, causal = FALSE, use_length = FALSE, use_bias = FALSE, out = NULL
+) {
+  .Call(ffi_nd_operator, "DotProductAttention", list(data, scale, causal, use_length, use_bias), out)
+}
+
 #' @rdname mx.symbol.BatchNorm
 #' @export
 mx.nd.BatchNorm <- function(
@@ -2750,6 +2758,17 @@ mx.nd.RNN <- function(
 #' @export
 mx.nd.ROIPooling <- function(data = NULL, rois = NULL, pooled_size = NULL, spatial_scale = NULL, out = NULL) {
   .Call(ffi_nd_operator, "ROIPooling", list(data, rois, pooled_size, spatial_scale), out)
+}
+
+#' @rdname mx.symbol.RotaryEmbedding
+#' @export
+mx.nd.RotaryEmbedding <- function(
+  data = NULL, position = NULL, base = 1e+4, offset = 0, dim = NULL, interleaved = FALSE, use_position = FALSE,
+  inverse = FALSE, out = NULL
+) {
+  .Call(ffi_nd_operator, "RotaryEmbedding", list(
+  data, position, base, offset, dim, interleaved, use_position, inverse
+), out)
 }
 
 #' @rdname mx.symbol.SequenceLast

@@ -57,6 +57,34 @@ mx.symbol.LeakyReLU <- function(
 mx.varg.symbol.LeakyReLU <- function(args) .Call(ffi_symbol_operator, "LeakyReLU", args, NULL)
 
 #' @noMd
+#' @title Operator DotProductAttention
+#' @description Attention: softmax(scale query transpose(key) + bias) value for every head, over the keys that a query sees. The matrix of scores is never formed. A query that sees no key gives 0. The number of heads of query may be a multiple of that of key and value, which consecutive heads then share.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
+#' @param data Native shape (batch..., heads, queries, depth).
+#' @param scale Factor of the scores; NULL is 1 / sqrt(depth). Number or NULL.
+#' @param causal Query i sees the keys up to i only; with more keys than queries the last query sees all of them. TRUE or FALSE.
+#' @param use_length Take the number of valid keys of each sample from the input length. TRUE or FALSE.
+#' @param use_bias Add the input bias to the scores. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
+#' @references Vaswani and others, Attention is all you need, 2017; Dao and others, FlashAttention, 2022
+#' @name mx.symbol.DotProductAttention
+NULL
+
+#' @rdname mx.symbol.DotProductAttention
+#' @export
+mx.symbol.DotProductAttention <- function(
+  data, ..., scale = NULL, causal = FALSE, use_length = FALSE, use_bias = FALSE, name = NULL
+) {
+  symbol.operator("DotProductAttention", environment(), ...)
+}
+
+mx.varg.symbol.DotProductAttention <- function(args) .Call(ffi_symbol_operator, "DotProductAttention", args, NULL)
+
+#' @noMd
 #' @title Operator BatchNorm
 #' @description Batch normalization: output = (data - mean) / sqrt(var + eps) * gamma + beta, with the mean and the (biased) variance of each channel over the batch. In inference, and with use_global_stats, the moving averages take their place. Backward of a training step updates them: moving = momentum * moving + (1 - momentum) * batch. The output var is 1 / sqrt(var + eps).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
@@ -1097,7 +1125,8 @@ mx.varg.symbol.internal.contrib_ctc_loss <- function(args) .Call(ffi_symbol_oper
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @examples
-#' net <- mx.symbol.Deconvolution(mx.symbol.Variable("data"), kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1), num_filter = 3)
+#' net <- mx.symbol.Deconvolution(mx.symbol.Variable("data"), kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1),
+#'   num_filter = 3)
 #' mx.symbol.infer.shape(net, data = c(8, 8, 16, 1))$out.shapes
 #' @name mx.symbol.Deconvolution
 NULL
@@ -5186,8 +5215,8 @@ mx.varg.symbol.internal.random_uniform_like <- function(args) .Call(ffi_symbol_o
 #' @description For each element of the parameters, draws of the uniform law on [low, high). The native shape of the output is that of the parameters followed by shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Random and sampling
-#' @param low Input.
-#' @param high Input.
+#' @param low Lower bounds.
+#' @param high Upper bounds, of the same shape.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
 #' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5251,8 +5280,8 @@ mx.varg.symbol.internal.random_normal_like <- function(args) .Call(ffi_symbol_op
 #' @description For each element of the parameters, draws of the normal law with mean loc (mu) and standard deviation scale (sigma). The native shape of the output is that of the parameters followed by shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Random and sampling
-#' @param mu Input.
-#' @param sigma Input.
+#' @param mu Means.
+#' @param sigma Standard deviations, of the same shape.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
 #' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5306,8 +5335,8 @@ mx.varg.symbol.internal.random_gamma_like <- function(args) .Call(ffi_symbol_ope
 #' @description For each element of the parameters, draws of the gamma law with shape alpha and scale beta (mean alpha beta). The native shape of the output is that of the parameters followed by shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Random and sampling
-#' @param alpha Input.
-#' @param beta Input.
+#' @param alpha Shapes.
+#' @param beta Scales, of the same shape.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
 #' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5360,7 +5389,7 @@ mx.varg.symbol.internal.random_exponential_like <- function(args) .Call(ffi_symb
 #' @description For each element of the parameters, draws of the exponential law with rate lam (mean 1 / lam). The native shape of the output is that of the parameters followed by shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Random and sampling
-#' @param lam Input.
+#' @param lam Rates.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
 #' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5413,7 +5442,7 @@ mx.varg.symbol.internal.random_poisson_like <- function(args) .Call(ffi_symbol_o
 #' @description For each element of the parameters, draws of the Poisson law with rate lam, as floating-point numbers. The native shape of the output is that of the parameters followed by shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Random and sampling
-#' @param lam Input.
+#' @param lam Rates.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
 #' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5467,8 +5496,8 @@ mx.varg.symbol.internal.random_negative_binomial_like <- function(args) .Call(ff
 #' @description For each element of the parameters, draws of the negative binomial law: failures before the k-th success, p being the probability of a success. The native shape of the output is that of the parameters followed by shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Random and sampling
-#' @param k Input.
-#' @param p Input.
+#' @param k Numbers of successes.
+#' @param p Probabilities of a success, of the same shape.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
 #' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -5524,8 +5553,8 @@ mx.varg.symbol.internal.random_generalized_negative_binomial_like <- function(ar
 #' @description For each element of the parameters, draws of the negative binomial law with mean mu and variance mu + alpha mu^2; alpha = 0 is the Poisson law. The native shape of the output is that of the parameters followed by shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Random and sampling
-#' @param mu Input.
-#' @param alpha Input.
+#' @param mu Means.
+#' @param alpha Dispersions, of the same shape.
 #' @param shape Native shape of the draws from each distribution; empty for one draw. Integers, in R's order >= 0.
 #' @param dtype Type of the output; NULL is float32. "float16", "float32", "float64".
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -6316,6 +6345,38 @@ mx.symbol.ROIPooling <- function(data, rois, ..., pooled_size, spatial_scale, na
 mx.varg.symbol.ROIPooling <- function(args) .Call(ffi_symbol_operator, "ROIPooling", args, NULL)
 
 #' @noMd
+#' @title Operator RotaryEmbedding
+#' @description Rotary position embedding: pair i of the features of a vector at position t is turned by the angle t base^(-2 i / dim), so that products of queries and keys depend on the difference of their positions.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @concept Neural-network layers
+#' @param data Native shape (..., length, features).
+#' @param position Positions, native shape (length,) or (batch, length); with use_position only.
+#' @param base Base of the geometric sequence of wavelengths. Number >= 1.
+#' @param offset Position of the first vector. Integer.
+#' @param dim Number of leading features to rotate, even; NULL is all of them. Integer or NULL in [0, 16777216].
+#' @param interleaved Pairs are neighbours (0, 1), (2, 3), ...; otherwise feature i goes with feature i + dim / 2. TRUE or FALSE.
+#' @param use_position Take the positions from the input position; offset is added to them. TRUE or FALSE.
+#' @param inverse Rotate the other way. TRUE or FALSE.
+#' @param ... Parameters with dots in the place of underscores (symbols only).
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @references Su and others, RoFormer: Enhanced transformer with rotary position embedding, 2021
+#' @name mx.symbol.RotaryEmbedding
+NULL
+
+#' @rdname mx.symbol.RotaryEmbedding
+#' @export
+mx.symbol.RotaryEmbedding <- function(
+  data, position, ..., base = 1e+4, offset = 0, dim = NULL, interleaved = FALSE, use_position = FALSE,
+  inverse = FALSE, name = NULL
+) {
+  symbol.operator("RotaryEmbedding", environment(), ...)
+}
+
+mx.varg.symbol.RotaryEmbedding <- function(args) .Call(ffi_symbol_operator, "RotaryEmbedding", args, NULL)
+
+#' @noMd
 #' @title Operator SequenceLast
 #' @description The last element of every sequence: (time, batch, ...) -> (batch, ...), at step sequence_length[b] - 1 of sequence b, or at the last step of all.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
@@ -6329,7 +6390,8 @@ mx.varg.symbol.ROIPooling <- function(args) .Call(ffi_symbol_operator, "ROIPooli
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @examples
-#' mx.nd.SequenceLast(mx.nd.array(array(1:12, c(2, 2, 3))), mx.nd.array(c(1, 3)), use_sequence_length = TRUE)
+#' x <- mx.nd.array(array(1:12, c(2, 2, 3)))
+#' mx.nd.SequenceLast(x, mx.nd.array(c(1, 3)), use_sequence_length = TRUE)
 #' @name mx.symbol.SequenceLast
 NULL
 
@@ -7007,7 +7069,8 @@ mx.varg.symbol.space_to_depth <- function(args) .Call(ffi_symbol_operator, "spac
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @examples
-#' mx.nd.UpSampling(list(mx.nd.array(array(1:4, c(2, 2, 1, 1)))), scale = 2, sample_type = "nearest", num_args = 1)
+#' image <- mx.nd.array(array(1:4, c(2, 2, 1, 1)))
+#' mx.nd.UpSampling(list(image), scale = 2, sample_type = "nearest", num_args = 1)
 #' @name mx.symbol.UpSampling
 NULL
 
