@@ -1,7 +1,6 @@
 # Called from C when a core function has failed: the only place that signals its conditions.
 mx.raise <- function(code, message, operator, node, argument, expected, actual) {
   call <- sys.call(-1)
-  if (code == "interrupted") mx.interrupt()
   given <- function(x) if (nzchar(x)) x
   if (code == "shape" && grepl("[Ss]hapes? \\([^()]*,[^()]", message))
     message <- paste(message, "(These are native shapes: the reverse of dim.)")
@@ -12,12 +11,6 @@ mx.raise <- function(code, message, operator, node, argument, expected, actual) 
       expected = given(expected), actual = given(actual)
     )
   ))
-}
-
-# As if the user's Ctrl-C came now: handlers for interrupts see it, otherwise back to the top level.
-mx.interrupt <- function() {
-  signalCondition(structure(class = c("interrupt", "condition"), list(message = "", call = NULL)))
-  invokeRestart("abort")
 }
 
 # For checks in R code: an error of the same classes as those from C.

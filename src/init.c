@@ -16,7 +16,10 @@ SEXP mxr_namespace;
 
 static pthread_t main_thread;
 
-static void check_interrupt(void *unused) { R_CheckUserInterrupt(); }
+static SEXP check_interrupt(void *unused) {
+  R_CheckUserInterrupt();
+  return R_NilValue;
+}
 
 static bool interrupted(void) {
   static struct timespec last;
@@ -26,7 +29,7 @@ static bool interrupted(void) {
   double passed = (double)(now.tv_sec - last.tv_sec) + 1e-9 * (double)(now.tv_nsec - last.tv_nsec);
   if (passed < 0.05) return false;
   last = now;
-  return !R_ToplevelExec(check_interrupt, NULL);
+  return !mxr_call(check_interrupt, NULL);
 }
 
 /* Called by .onLoad with the namespace and empty objects of the S4 classes. */
@@ -107,6 +110,7 @@ void attribute_visible R_init_mxnet(DllInfo *dll) {
   R_useDynamicSymbols(dll, FALSE);
   R_forceSymbols(dll, TRUE);
   mxr_pointer_init(dll);
+  mxr_condition_init();
   main_thread = pthread_self();
   mx_interrupt_handler(interrupted);
 }

@@ -122,16 +122,23 @@ static void gemm_tiled(const mx_gemm *g, int64_t batch) {
   if (threads > tiles) threads = (int)tiles;
   /* One thread for each call: OpenBLAS counts by itself, oneDNN asks OpenMP. */
   int blas_threads = openblas_get_num_threads(), omp_threads = omp_get_max_threads();
+  sigset_t signals;
+  mx_signals_hold(&signals);
   openblas_set_num_threads(1);
   if (threads > 1) {
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t i = 0; i < tiles; i++) gemm_tile(g, &t, i);
+#pragma omp parallel num_threads(threads)
+    {
+      mx_signals_block_worker();
+#pragma omp for schedule(dynamic)
+      for (int64_t i = 0; i < tiles; i++) gemm_tile(g, &t, i);
+    }
   } else {
     omp_set_num_threads(1);
     for (int64_t i = 0; i < tiles; i++) gemm_tile(g, &t, i);
     omp_set_num_threads(omp_threads);
   }
   openblas_set_num_threads(blas_threads);
+  mx_signals_release(&signals);
 }
 
 /* Half precision: computed in float, one element at a time. Rare on CPUs, so that clarity comes first. */

@@ -3,6 +3,7 @@
 
 #include <omp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -36,3 +37,22 @@ void mx_threads_set(int n) {
 static bool (*interrupt_check)(void);
 void mx_interrupt_handler(bool (*check)(void)) { interrupt_check = check; }
 bool mx_interrupted(void) { return interrupt_check && interrupt_check(); }
+
+/* All but those that a fault of the thread itself raises: blocking these would end the process. */
+void mx_signals_hold(sigset_t *before) {
+  static const int fault[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+  sigset_t set;
+  sigfillset(&set);
+  for (size_t i = 0; i < sizeof(fault) / sizeof(*fault); i++) sigdelset(&set, fault[i]);
+  pthread_sigmask(SIG_BLOCK, &set, before);
+}
+
+void mx_signals_release(const sigset_t *before) { pthread_sigmask(SIG_SETMASK, before, NULL); }
+
+void mx_signals_block_worker(void) {
+  static _Thread_local bool blocked;
+  sigset_t before;
+  if (blocked || omp_get_thread_num() == 0) return;
+  mx_signals_hold(&before);
+  blocked = true;
+}

@@ -2,6 +2,7 @@
 #ifndef MX_CORE_THREAD_H
 #define MX_CORE_THREAD_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,5 +33,11 @@ static inline int mx_threads_for(int64_t work, int64_t grain) {
  * called it. Returns true when the user wants to stop; then functions return MX_ERR_INTERRUPTED. */
 void mx_interrupt_handler(bool (*check)(void));
 bool mx_interrupted(void);
+
+/* oneDNN's matrix products use the stack pointer for their data (2.6, AVX and AVX-512): a signal handler that ran then
+ * would write its frame over the heap. The calling thread holds signals back around them; a worker thread for good. */
+void mx_signals_hold(sigset_t *before);
+void mx_signals_release(const sigset_t *before);
+void mx_signals_block_worker(void);
 
 #endif

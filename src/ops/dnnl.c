@@ -192,9 +192,10 @@ static mx_status describe(const void *desc, const char *name, dnnl_primitive_des
     return MX_OK;
   }
   MX_TRY(check(status, name, err));
+  /* Reference code is slow; its matrix products need mx_signals_hold (core/thread.h), which ours know. */
   const char *implementation = "";
   if (dnnl_primitive_desc_query(*out, dnnl_query_impl_info_str, 0, &implementation) == dnnl_success &&
-      !strncmp(implementation, "ref", 3)) {
+      (!strncmp(implementation, "ref", 3) || strstr(implementation, "gemm:jit"))) {
     dnnl_primitive_desc_destroy(*out);
     *declined = true;
   }

@@ -1,11 +1,43 @@
-/* Core errors become R conditions here, and nowhere else. */
+/* Core errors become R conditions here, and nowhere else; and R code that the core asks for runs from here. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "r/glue.h"
 
+/* Where R wanted to go when it left mxr_call: a list of one element. */
+static SEXP unwinding;
+
+static void leave(void *back, Rboolean jump) {
+  if (jump) longjmp(*(jmp_buf *)back, 1);
+}
+
+bool mxr_call(SEXP (*function)(void *), void *data) {
+  jmp_buf back;
+  SEXP token = PROTECT(R_MakeUnwindCont());
+  if (setjmp(back)) {
+    SET_VECTOR_ELT(unwinding, 0, token);
+    UNPROTECT(1);
+    return false;
+  }
+  R_UnwindProtect(function, data, leave, &back, token);
+  UNPROTECT(1);
+  return true;
+}
+
+void mxr_condition_init(void) {
+  unwinding = Rf_allocVector(VECSXP, 1);
+  R_PreserveObject(unwinding);
+}
+
 void mxr_raise(const mx_error *err) {
+  SEXP token = VECTOR_ELT(unwinding, 0);
+  if (err->code == MX_ERR_INTERRUPTED && token != R_NilValue) {
+    PROTECT(token);
+    SET_VECTOR_ELT(unwinding, 0, R_NilValue);
+    R_ContinueUnwind(token);
+  }
   SEXP text[7];
   const char *field[7] = {
       mx_status_name(err->code), err->message, err->op, err->node, err->argument, err->expected, err->actual};

@@ -19,7 +19,12 @@
 #include "graph/symbol.h"
 #include "ops/op.h"
 
-/* ---- condition.c: the only way from a core error to an R condition ---- */
+/* ---- condition.c: the only way from a core error to an R condition, and from the core to R code ---- */
+
+/* Runs a function that may evaluate R code, from below the core: R's jumps (errors, interrupts, restarts) end here.
+ * False if it jumped; then the core is left with MX_ERR_INTERRUPTED, and mxr_raise goes on to where R wanted to. */
+bool mxr_call(SEXP (*function)(void *), void *data);
+void mxr_condition_init(void);
 
 /* Calls R's mx.raise, which signals a condition of class mxnet_<code>_error. The caller owns no C memory any more. */
 __attribute__((noreturn)) void mxr_raise(const mx_error *err);

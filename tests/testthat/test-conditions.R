@@ -29,11 +29,6 @@ test_that("the call of a condition is the user's", {
   expect_equal(conditionCall(e), quote(mx.nd.dot(nd(1:3))))
 })
 
-test_that("an interrupt is one for R too", {
-  seen <- tryCatch(mxnet:::mx.raise("interrupted", "", "", "", "", "", ""), interrupt = function(e) "stopped")
-  expect_equal(seen, "stopped")
-})
-
 test_that("pointers of other kinds are errors, not crashes", {
   x <- nd(1:3)
   s <- mx.symbol.Variable("v")
