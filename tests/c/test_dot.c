@@ -1,4 +1,9 @@
 /* dot and batch_dot: values against plain loops, gradients against differences, shapes that are empty or do not fit. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/time.h>
+
 #include "call.h"
 
 TEST(gradients_of_dot) {
@@ -109,6 +114,39 @@ TEST(arrays_that_do_not_fit) {
   call_release(in, 2);
 }
 
+static pthread_t caller;
+static uintptr_t stack_base;
+static volatile sig_atomic_t signals_seen, signals_astray;
+
+static void on_alarm(int signal) {
+  uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+  signals_seen++;
+  if (!pthread_equal(pthread_self(), caller)) return;
+  if (here > stack_base || stack_base - here > 8 << 20) signals_astray++;
+}
+
+/* Handlers must meet a stack: libraries that use its pointer for something else must not be interrupted. */
+TEST(signals_meet_a_stack) {
+  struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART}, before;
+  struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+  mx_array *in[2] = {call_random(MX_FLOAT32, mx_shape_of(700, 900), -1, 1, 1),
+                     call_random(MX_FLOAT32, mx_shape_of(900, 800), -1, 1, 2)};
+  caller = pthread_self();
+  stack_base = (uintptr_t)__builtin_frame_address(0);
+  sigaction(SIGALRM, &action, &before);
+  setitimer(ITIMER_REAL, &often, NULL);
+  for (int i = 0; i < 200 && signals_seen < 50; i++) {
+    mx_array *out[1] = {NULL};
+    CHECK_OK(call_op("dot", NULL, in, 2, out, 1), call_error);
+    call_release(out, 1);
+  }
+  setitimer(ITIMER_REAL, &never, NULL);
+  sigaction(SIGALRM, &before, NULL);
+  CHECK(signals_seen > 0);
+  CHECK(signals_astray == 0);
+  call_release(in, 2);
+}
+
 int main(int argc, char **argv) {
   if (!call_start(argc, argv)) return 2;
   RUN(gradients_of_dot);
@@ -116,5 +154,6 @@ int main(int argc, char **argv) {
   RUN(values);
   RUN(empty_products);
   RUN(arrays_that_do_not_fit);
+  RUN(signals_meet_a_stack);
   return check_finish();
 }
