@@ -130,7 +130,8 @@ mnist.demo <- function(dir) {
   test <- part("t10k")
   net <- mlp(c(128, 64), c("relu", "relu"), 10)
   run("mnist-mlp", "MNIST, MLP 784-128-64-10", net, shaped(train, 784), shaped(test, 784),
-    epochs = 10, batch = 100, learning.rate = 0.05, initializer = mx.init.Xavier()
+    epochs = 10, batch = 100, learning.rate = 0.1, initializer = mx.init.Xavier(),
+    lr_scheduler = mx.lr_scheduler.FactorScheduler(step = 1800, factor_val = 0.3, verbose = FALSE) # each 3 epochs
   )
   run("mnist-lenet", "MNIST, LeNet", lenet(), shaped(train, c(28, 28, 1)), shaped(test, c(28, 28, 1)),
     epochs = 5, batch = 100, learning.rate = 0.05, initializer = mx.init.Xavier()
