@@ -423,10 +423,24 @@ static mx_status fail_bytes(mx_error *err) {
   return mx_fail(err, MX_ERR_FORMAT, "These are not the bytes of a saved executor.");
 }
 
+/* Whether the symbol has the arguments and auxiliary states that the file counts. */
+static mx_status check_counts(const mxr_exec *e, const mx_symbol *s, mx_error *err) {
+  mx_names args = {0}, aux = {0};
+  mx_status status = mx_symbol_arguments(s, &args, err);
+  if (status == MX_OK) status = mx_symbol_auxiliaries(s, &aux, err);
+  bool fit = args.n == e->n_args && aux.n == e->n_aux;
+  mx_names_free(&args);
+  mx_names_free(&aux);
+  return status != MX_OK ? status : fit ? MX_OK : fail_bytes(err);
+}
+
 /* Hands the arrays of the list to e, in the order in which they were written. */
 static mx_status take_arrays(mxr_exec *e, mx_array_list *list, mx_error *err) {
   int n = 0, want = e->n_args + e->n_aux;
-  for (int i = 0; i < e->n_args; i++) want += e->reqs[i] != MX_NULL;
+  for (int i = 0; i < e->n_args; i++) {
+    if (e->reqs[i] != MX_NULL && e->reqs[i] != MX_WRITE && e->reqs[i] != MX_ADD) return fail_bytes(err);
+    want += e->reqs[i] != MX_NULL;
+  }
   if (list->n != want) return fail_bytes(err);
   for (int i = 0; i < e->n_args; i++) e->args[i] = mx_array_retain(list->array[n++]);
   for (int i = 0; i < e->n_aux; i++) e->aux[i] = mx_array_retain(list->array[n++]);
@@ -458,6 +472,7 @@ mx_status mxr_exec_decode(const void *bytes, size_t size, void **object, mx_erro
   e->device = device;
   for (int i = 0; i < e->n_args; i++) e->reqs[i] = (mx_req)in[HEADER + count[2] + i];
   size_t at = HEADER + (size_t)count[2] + (size_t)count[0];
+  MX_TRY_GOTO(status, check_counts(e, s, err), done);
   MX_TRY_GOTO(status, mx_params_decode(in + at, size - at, device, &list, err), done);
   status = take_arrays(e, &list, err);
   mx_array_list_free(&list);

@@ -75,3 +75,39 @@ test_that("a damaged object is an error", {
 test_that("sizes count the contents", {
   expect_gt(as.numeric(object.size(mx.nd.zeros(1e5))), 4e5)
 })
+
+# Where the contents of an object stand in its serialized form: behind their length in four bytes.
+contents <- function(bytes, first) {
+  first <- charToRaw(first)
+  at <- which(bytes == first[1])
+  start <- at[vapply(at, function(i) identical(bytes[i + seq_along(first) - 1], first), TRUE)][1]
+  seq(start, length.out = readBin(bytes[start - 4:1], "integer", endian = "big"))
+}
+
+test_that("damaged contents are errors or other numbers, never a crash", {
+  e <- mx.simple.bind(mx.symbol.BatchNorm(net), mx.cpu(), grad.req = "write", data = c(3, 4))
+  use <- function(bytes) {
+    tryCatch({
+      y <- unserialize(bytes)
+      if (is.mx.symbol(y)) arguments(y) else if (is.mx.ndarray(y)) as.array(y) else mx.exec.forward(y)
+      "used"
+    }, mxnet_error = function(e) "refused")
+  }
+  for (case in list(list(nd(1:6), "MXND"), list(net, "{"), list(e, "MXEX"))) {
+    bytes <- serialize(case[[1]], NULL)
+    where <- contents(bytes, case[[2]])
+    expect_identical(use(bytes), "used")
+    fate <- vapply(where, function(i) {
+      damaged <- bytes
+      damaged[i] <- xor(damaged[i], as.raw(2^(i %% 8)))
+      use(damaged)
+    }, "")
+    expect_setequal(fate, c("used", "refused"))
+  }
+  # Counts of arguments, of auxiliary states and of bytes of JSON.
+  for (offset in c(8, 16, 24)) for (count in 0:9) {
+    damaged <- bytes
+    damaged[where[1] + offset] <- as.raw(count)
+    expect_identical(use(damaged), if (identical(damaged, bytes)) "used" else "refused")
+  }
+})
