@@ -1,6 +1,7 @@
 # Called from C when a core function has failed: the only place that signals its conditions.
 mx.raise <- function(code, message, operator, node, argument, expected, actual) {
   call <- sys.call(-1)
+  if (identical(call[[1L]], quote(symbol.operator))) call <- sys.call(-2) # the user called mx.symbol.<operator>
   given <- function(x) if (nzchar(x)) x
   if (code == "shape" && grepl("[Ss]hapes? \\([^()]*,[^()]", message))
     message <- paste(message, "(These are native shapes: the reverse of dim.)")

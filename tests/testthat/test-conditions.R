@@ -27,6 +27,8 @@ test_that("each kind of failure has its class", {
 test_that("the call of a condition is the user's", {
   e <- tryCatch(mx.nd.dot(nd(1:3)), error = identity)
   expect_equal(conditionCall(e), quote(mx.nd.dot(nd(1:3))))
+  e <- tryCatch(mx.symbol.Activation(act_type = "none"), error = identity)
+  expect_equal(conditionCall(e), quote(mx.symbol.Activation(act_type = "none")))
 })
 
 test_that("pointers of other kinds are errors, not crashes", {
