@@ -9,18 +9,18 @@ mx.raise <- function(code, message, operator, node, argument, expected, actual) 
     class = c(paste0("mxnet_", code, "_error"), "mxnet_error", "error", "condition"),
     list(
       message = message, call = call, operator = given(operator), node = given(node), argument = given(argument),
-      expected = given(expected), actual = given(actual)
+      expected = given(expected), actual = given(actual), parent = if (code == "callback") .mx$custom.error
     )
   ))
 }
 
 # For checks in R code: an error of the same classes as those from C.
-mx.stop <- function(code, ..., argument = NULL, call = sys.call(-1)) {
+mx.stop <- function(code, ..., argument = NULL, expected = NULL, actual = NULL, call = sys.call(-1)) {
   stop(structure(
     class = c(paste0("mxnet_", code, "_error"), "mxnet_error", "error", "condition"),
     list(
-      message = paste0(...), call = call, operator = NULL, node = NULL, argument = argument, expected = NULL,
-      actual = NULL
+      message = paste0(...), call = call, operator = NULL, node = NULL, argument = argument, expected = expected,
+      actual = actual
     )
   ))
 }

@@ -1099,6 +1099,8 @@ mx.varg.symbol.internal.contrib_CTCLoss <- function(args) .Call(ffi_symbol_opera
 
 mx.varg.symbol.internal.contrib_ctc_loss <- function(args) .Call(ffi_symbol_operator, "_contrib_ctc_loss", args, NULL)
 
+mx.varg.symbol.Custom <- function(args) .Call(ffi_symbol_operator, "Custom", args, NULL)
+
 #' @noMd
 #' @title Operator Deconvolution
 #' @description Transposed convolution in one, two or three dimensions: every element of data adds its window, weight times the element, to the output. Along each dimension the output has (size - 1) * stride + dilate * (kernel - 1) + 1 - 2 * pad + adj places, or those of target_shape.

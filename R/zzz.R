@@ -12,7 +12,8 @@
 #' @section Errors:
 #' Everything that goes wrong below R raises a condition of class `mxnet_error`, and of a more special class such as
 #' `mxnet_shape_error`, `mxnet_value_error`, `mxnet_device_error`, `mxnet_memory_error`, `mxnet_io_error` or
-#' `mxnet_format_error`. Its fields `operator`, `node`, `argument`, `expected` and `actual` say where and what.
+#' `mxnet_format_error`; from operators written in R, `mxnet_callback_error`. Its fields `operator`, `node`,
+#' `argument`, `expected` and `actual` say where and what.
 #'
 #' @keywords internal
 #' @useDynLib mxnet, .registration = TRUE

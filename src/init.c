@@ -79,6 +79,7 @@ static const R_CallMethodDef entries[] = {
     ENTRY(ffi_nd_unary, 2),
     ENTRY(ffi_nd_write, 2),
     ENTRY(ffi_nd_zeros, 3),
+    ENTRY(ffi_operator_register, 5),
     ENTRY(ffi_operators, 0),
     ENTRY(ffi_profiler_start, 2),
     ENTRY(ffi_profiler_stop, 0),
@@ -111,6 +112,7 @@ void attribute_visible R_init_mxnet(DllInfo *dll) {
   R_forceSymbols(dll, TRUE);
   mxr_pointer_init(dll);
   mxr_condition_init();
+  mxr_custom_init();
   main_thread = pthread_self();
   mx_interrupt_handler(interrupted);
 }

@@ -34,7 +34,7 @@ void mx_error_set_text(char *field, size_t size, const char *fmt, ...) {
 }
 
 const char *mx_status_name(mx_status status) {
-  static const char *const name[] = {"ok", "value",  "shape", "type",        "memory",  "device",
-                                     "io", "format", "state", "interrupted", "internal"};
+  static const char *const name[] = {"ok", "value",  "shape", "type",        "memory",   "device",
+                                     "io", "format", "state", "interrupted", "internal", "callback"};
   return (unsigned)status < sizeof(name) / sizeof(name[0]) ? name[status] : "unknown";
 }

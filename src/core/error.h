@@ -31,7 +31,8 @@ typedef enum mx_status {
   MX_ERR_FORMAT,      /* a file's content is not what it should be */
   MX_ERR_STATE,       /* a call came at the wrong time */
   MX_ERR_INTERRUPTED, /* the user asked to stop */
-  MX_ERR_INTERNAL     /* a broken invariant of ours */
+  MX_ERR_INTERNAL,    /* a broken invariant of ours */
+  MX_ERR_CALLBACK     /* a function of the caller's failed, such as an operator written in R */
 } mx_status;
 
 /* What went wrong. Empty strings mean "not known"; `message` is a whole sentence that stands alone. */

@@ -323,6 +323,8 @@ mx_status mx_param_set(const mx_param *p, const char *owner, const char *text, v
       return set_ints(p, owner, text, f, err);
     case MX_PARAM_FLOATS:
       return set_floats(p, owner, text, f, err);
+    case MX_PARAM_REST: /* filled by parse_all */
+      break;
   }
   return mx_fail(err, MX_ERR_INTERNAL, "%s: parameter %s has an unknown kind.", owner, p->name);
 }
@@ -339,6 +341,7 @@ void mx_params_free(const mx_param *table, void *params) {
     if (table->kind == MX_PARAM_STRING) mx_free(*(char **)f), *(char **)f = NULL;
     if (table->kind == MX_PARAM_INTS) mx_free(((mx_ints *)f)->v), *(mx_ints *)f = (mx_ints){0};
     if (table->kind == MX_PARAM_FLOATS) mx_free(((mx_floats *)f)->v), *(mx_floats *)f = (mx_floats){0};
+    if (table->kind == MX_PARAM_REST) mx_dict_free(f), *(mx_dict *)f = MX_DICT_EMPTY;
   }
 }
 
@@ -361,10 +364,16 @@ static bool is_decoration(const char *key) {
 
 static mx_status parse_all(const mx_param *table, const char *owner, const mx_dict *attrs, void *params,
                            mx_error *err) {
-  for (int i = 0; i < attrs->n; i++)
-    if (!is_decoration(attrs->key[i]) && !mx_param_find(table, attrs->key[i]))
-      return unknown_parameter(table, owner, attrs->key[i], err);
+  const mx_param *rest = table;
+  while (rest && rest->name && rest->kind != MX_PARAM_REST) rest++;
+  for (int i = 0; i < attrs->n; i++) {
+    const char *key = attrs->key[i];
+    if (is_decoration(key) || mx_param_find(table, key)) continue;
+    if (!rest || !rest->name) return unknown_parameter(table, owner, key, err);
+    MX_TRY(mx_dict_set(field(rest, params), key, attrs->value[i], err));
+  }
   for (const mx_param *p = table; p && p->name; p++) {
+    if (p == rest) continue;
     const char *text = mx_dict_get(attrs, p->name);
     if (!text) text = p->initial;
     if (!text) {

@@ -25,7 +25,8 @@ typedef enum mx_param_kind {
   MX_PARAM_STRING,    /* char *, owned by the struct, never NULL ("" or the default) */
   MX_PARAM_TUPLE,     /* mx_shape: ndim 0 when empty, ndim -1 when None */
   MX_PARAM_INTS,      /* mx_ints, owned: tuples without a bound on their length */
-  MX_PARAM_FLOATS     /* mx_floats, owned */
+  MX_PARAM_FLOATS,    /* mx_floats, owned */
+  MX_PARAM_REST       /* mx_dict, owned: whatever no other row of the table names */
 } mx_param_kind;
 
 typedef struct mx_opt_int {
@@ -73,6 +74,9 @@ typedef struct mx_param {
 #define MX_P_TUPLE(...) MX_P_RANGE_(MX_PARAM_TUPLE, __VA_ARGS__)
 #define MX_P_INTS(...) MX_P_RANGE_(MX_PARAM_INTS, __VA_ARGS__)
 #define MX_P_FLOATS(...) MX_P_RANGE_(MX_PARAM_FLOATS, __VA_ARGS__)
+/* Without it, attributes that the table does not name are an error. The name is none that an attribute can have. */
+#define MX_P_REST(S, f, doc) \
+  { "...", MX_PARAM_REST, offsetof(S, f), "", 0, 0, NULL, doc }
 #define MX_P_END \
   { NULL, MX_PARAM_BOOL, 0, NULL, 0, 0, NULL, NULL }
 #define MX_STRINGS(...) ((const char *const[]){__VA_ARGS__, NULL})

@@ -131,15 +131,22 @@ static mx_status unknown_input(const mx_node *n, const char *key, mx_error *err)
   return input_error(n, key, err);
 }
 
+static bool has_key(const char *const *keys, int n, const char *key) {
+  for (int i = 0; i < n; i++)
+    if (keys[i] && !strcmp(keys[i], key)) return true;
+  return false;
+}
+
+/* Those without a name take the inputs that none is named for, in order. */
 static mx_status place_by_name(mx_node *n, const char *const *keys, mx_symbol *const *args, int n_args, mx_error *err) {
   char input[INPUT_NAME];
   for (int a = 0; a < n_args; a++) {
     int i = 0;
     for (; i < n->n_in; i++) {
       mx_op_in_name(n->op, n->params, i, input, sizeof(input));
-      if (!strcmp(input, keys[a])) break;
+      if (keys[a] ? !strcmp(input, keys[a]) : !n->in[i].node && !has_key(keys, n_args, input)) break;
     }
-    if (i == n->n_in) return unknown_input(n, keys[a], err);
+    if (i == n->n_in) return keys[a] ? unknown_input(n, keys[a], err) : too_many(n, n_args, err);
     if (n->in[i].node) {
       mx_fail(err, MX_ERR_VALUE, "%s: input %s was given twice.", n->op->name, input);
       return input_error(n, input, err);

@@ -95,15 +95,22 @@ static mx_status read_attributes(mx_graph *g, mx_error *err) {
   return MX_OK;
 }
 
+/* What nothing says a type of is float32: input by input, since operators know the types of some from others. */
 static mx_status default_dtypes(mx_graph *g, scratch *s, mx_error *err) {
   bool changed = false;
   for (int i = 0; i < g->n_nodes; i++) {
-    mx_dtype *t = &g->dtype[g->first[i]];
-    if (g->nodes[i]->op)
-      MX_TRY(sweep_dtype(g, i, s, &changed, err));
-    else if (*t == MX_DTYPE_UNKNOWN)
+    const mx_node *n = g->nodes[i];
+    if (!n->op) continue;
+    MX_TRY(sweep_dtype(g, i, s, &changed, err));
+    for (int k = 0; k < n->n_in; k++) {
+      mx_dtype *t = &g->dtype[input_entry(g, n, k)];
+      if (n->in[k].node->op || *t != MX_DTYPE_UNKNOWN) continue;
       *t = MX_FLOAT32;
+      MX_TRY(sweep_dtype(g, i, s, &changed, err));
+    }
   }
+  for (int i = 0; i < g->n_nodes; i++)
+    if (!g->nodes[i]->op && g->dtype[g->first[i]] == MX_DTYPE_UNKNOWN) g->dtype[g->first[i]] = MX_FLOAT32;
   return changed ? to_fixed_point(g, sweep_dtype, s, err) : MX_OK;
 }
 

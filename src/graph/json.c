@@ -168,7 +168,7 @@ static mx_status wrong_type(mx_error *err, const char *what, const char *expecte
 
 /* Completes an error about the node that is being read. */
 static mx_status at_node(const reader *r) {
-  if (r->err->code == MX_ERR_MEMORY) return MX_ERR_MEMORY;
+  if (r->err->code == MX_ERR_MEMORY || r->err->code == MX_ERR_INTERRUPTED) return r->err->code;
   if (r->name)
     mx_error_prefix(r->err, "Node %d ('%.100s')", r->at, r->name);
   else

@@ -244,6 +244,11 @@ const mx_dict *mx_symbol_attributes(const mx_symbol *s) {
 static mx_status set_parameter(mx_symbol *s, mx_node *n, const mx_dict *attrs, mx_error *err) {
   mx_node *copy;
   MX_TRY(mx_node_new(n->op, n->name, attrs, n->in, n->n_in, &copy, err));
+  mx_status states = mx_op_count_in(n->op, copy->params) == n->n_in ? mx_node_check_states(copy, err) : MX_OK;
+  if (states != MX_OK) {
+    mx_node_release(copy);
+    return states;
+  }
   if (mx_op_count_in(n->op, copy->params) != n->n_in || mx_node_count_out(copy) != mx_node_count_out(n) ||
       mx_node_count_visible(copy) != mx_node_count_visible(n)) {
     mx_node_release(copy);

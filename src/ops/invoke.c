@@ -61,7 +61,7 @@ typedef struct cached {
   int n; /* inputs and outputs */
   mx_shape *shape;
   mx_dtype *dtype;
-  bool is_train, busy;
+  bool is_train;
   mx_device *device;
   void *state, *params; /* params live as long as the state, which may point into them */
   size_t workspace_bytes;
@@ -89,8 +89,7 @@ static uint64_t call_hash(const mx_call *c, const mx_dict *attrs, const frame *f
 }
 
 static bool same_call(const cached *e, const mx_call *c, const mx_dict *attrs, const frame *f, uint64_t hash) {
-  if (e->op != c->op || e->hash != hash || e->is_train != c->is_train || e->device != c->device || e->busy)
-    return false;
+  if (e->op != c->op || e->hash != hash || e->is_train != c->is_train || e->device != c->device) return false;
   if (e->n != f->n_in + f->n_out || e->attrs.n != attrs->n) return false;
   for (int i = 0; i < attrs->n; i++)
     if (strcmp(e->attrs.key[i], attrs->key[i]) || strcmp(e->attrs.value[i], attrs->value[i])) return false;
@@ -116,10 +115,8 @@ void mx_invoke_clear_cache(void) {
 static mx_status cached_make(mx_call *c, void **params, const mx_dict *attrs, const frame *f, uint64_t hash,
                              cached **out, mx_error *err) {
   cached *e = &cache[0];
-  for (int i = 0; i < CACHE; i++) {
-    if (cache[i].busy) continue;
-    if (e->busy || cache[i].used < e->used) e = &cache[i];
-  }
+  for (int i = 1; i < CACHE; i++)
+    if (cache[i].used < e->used) e = &cache[i];
   cached_free(e);
   size_t n = (size_t)(f->n_in + f->n_out);
   e->shape = mx_malloc(n * sizeof(mx_shape));
@@ -241,10 +238,7 @@ static mx_status prepare_and_run(mx_call *c, void **params, const mx_dict *attrs
   c->params = e->params;
   c->state = e->state;
   c->workspace_bytes = e->workspace_bytes;
-  e->busy = true; /* a kernel that calls back (an operator written in R) may invoke the same operator */
-  mx_status st = run(c, kernel, err);
-  e->busy = false;
-  return st;
+  return run(c, kernel, err);
 }
 
 /* Hands outputs to the caller: new ones as they are, temporaries copied into the arrays that were given. */

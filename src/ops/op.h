@@ -117,6 +117,7 @@ struct mx_op {
   const mx_param *params; /* NULL: none */
   size_t params_size;
   mx_status (*check)(void *params, mx_error *err); /* conditions between parameters; may be NULL */
+  void (*release_params)(void *params);            /* undoes what a successful check did; may be NULL */
 
   /* inputs and outputs. Auxiliary states are inputs too: bit i of aux says that input i is one. */
   int n_in, n_out;

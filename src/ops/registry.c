@@ -137,6 +137,7 @@ mx_status mx_op_params_new(const mx_op *op, const mx_dict *attrs, void **out, mx
 
 void mx_op_params_free(const mx_op *op, void *params) {
   if (!params) return;
+  if (op->release_params) op->release_params(params);
   mx_params_free(op->params, params);
   mx_free(params);
 }

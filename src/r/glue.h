@@ -151,6 +151,10 @@ int mxr_shapes_from_r(SEXP list, const char ***keys, mx_shape **shapes);
 /* Call before anything that draws: until mx.set.seed was called, takes a fresh key from R's generator. */
 void mxr_random_begin(void);
 
+/* ---- custom.c ---- */
+
+void mxr_custom_init(void); /* installs the functions for operators written in R */
+
 /* ---- operator.c ---- */
 
 /* Runs an operator and returns an MXNDArray, or a list of them. `out`: NULL, or what to write into. `device` matters

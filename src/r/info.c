@@ -73,7 +73,7 @@ static SEXP strings(const char *const *v) {
 
 static SEXP param_record(const mx_param *p) {
   static const char *const kinds[] = {"bool", "opt_bool", "int",    "opt_int", "float", "opt_float",
-                                      "enum", "dtype",    "string", "tuple",   "ints",  "floats"};
+                                      "enum", "dtype",    "string", "tuple",   "ints",  "floats", "rest"};
   const char *names[] = {"name", "kind", "initial", "min", "max", "choices", "doc", ""};
   SEXP out = PROTECT(Rf_mkNamed(VECSXP, names));
   set(out, 0, Rf_mkString(p->name));

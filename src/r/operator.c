@@ -139,6 +139,16 @@ static void add_inputs(mx_array **in, int *n, SEXP value, const char *argument) 
   for (R_xlen_t i = 0; i < XLENGTH(value); i++) in[(*n)++] = mxr_ndarray(VECTOR_ELT(value, i), argument);
 }
 
+/* Named values that the operator's table does not list. */
+static void add_rest(const mx_op *op, mxr_attrs *attrs, SEXP values) {
+  SEXP names = PROTECT(Rf_getAttrib(values, R_NamesSymbol));
+  for (R_xlen_t i = 0; i < XLENGTH(values); i++) {
+    const char *key = Rf_translateCharUTF8(STRING_ELT(names, i));
+    mxr_attrs_set(attrs, key, mxr_attr_text(op->name, key, NULL, VECTOR_ELT(values, i)));
+  }
+  UNPROTECT(1);
+}
+
 /* Names the input that is missing, or the one that the parameters leave no room for. */
 static void check_names(const function_info *f, SEXP args, const mx_dict *attrs) {
   const mx_op *op = f->op;
@@ -191,7 +201,9 @@ SEXP ffi_nd_operator(SEXP name, SEXP args, SEXP out) {
   mxr_attrs attrs = {0};
   for (int k = 0; k < f->n_params; k++) {
     SEXP v = VECTOR_ELT(args, f->n_in + k);
-    if (!is_default(f, k, v))
+    if (op->params[k].kind == MX_PARAM_REST)
+      add_rest(op, &attrs, v);
+    else if (!is_default(f, k, v))
       mxr_attrs_set(&attrs, op->params[k].name, mxr_attr_text(op->name, op->params[k].name, &op->params[k], v));
   }
   if (op->num_args) {

@@ -93,37 +93,14 @@ static void sort_args(const mx_op *op, SEXP args, call_args *c) {
   UNPROTECT(1);
 }
 
-/* The core wants all inputs by position or all by name. By name when any has one: those without get the names left. */
-static void name_all(const mx_op *op, call_args *c) {
-  bool any = false, variadic = op->num_args != NULL;
+/* By position unless an input has a name; that of a variadic operator's list counts as none. */
+static void find_names(const mx_op *op, call_args *c) {
+  bool any = false;
   for (int i = 0; i < c->n; i++) {
-    if (variadic && c->key[i] && !strcmp(c->key[i], mxr_input_name(op, 0))) c->key[i] = NULL;
+    if (op->num_args && c->key[i] && !strcmp(c->key[i], mxr_input_name(op, 0))) c->key[i] = NULL;
     any |= c->key[i] != NULL;
   }
-  if (!any) {
-    c->key = NULL;
-    return;
-  }
-  for (int i = 0, next = 0; i < c->n; i++) {
-    if (c->key[i]) continue;
-    for (;; next++) {
-      const char *name;
-      if (variadic) {
-        char *arg = R_alloc(16, 1);
-        snprintf(arg, 16, "arg%d", next);
-        name = arg;
-      } else if (next < mxr_input_count(op)) {
-        name = mxr_input_name(op, next);
-      } else {
-        mxr_stop(MX_ERR_VALUE, "%s: too many inputs are given.", op->name);
-      }
-      bool taken = false;
-      for (int k = 0; k < c->n && !taken; k++) taken = c->key[k] && !strcmp(c->key[k], name);
-      if (taken) continue;
-      c->key[i] = name;
-      break;
-    }
-  }
+  if (!any) c->key = NULL;
 }
 
 /* `name` is the operator as it was called, which the automatic name comes from; `hint` NULL: from that. */
@@ -134,7 +111,7 @@ SEXP ffi_symbol_operator(SEXP name, SEXP args, SEXP hint) {
   call_args c = {0};
   if (op->flags & MX_OP_IMPERATIVE) mxr_stop(MX_ERR_VALUE, "%s works on arrays only: use mx.nd.*.", called);
   sort_args(op, args, &c);
-  name_all(op, &c);
+  find_names(op, &c);
   RETURN_SYMBOL(mx_symbol_apply(op, base, c.name, &c.attrs.dict, c.key, c.symbol, c.n, &out, &err));
 }
 
