@@ -8,8 +8,6 @@
  * case comes to its end: each failure must be reported and must leave nothing behind (--fail-alloc does only that; it
  * is left out when operators are named). Cases of an operator that is not registered fail. MX_GOLDEN_OPS names
  * operators too. */
-#include <dirent.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -17,13 +15,11 @@
 #include "core/array.h"
 #include "core/memory.h"
 #include "core/thread.h"
+#include "golden.h"
 #include "graph/executor.h"
 #include "graph/symbol.h"
 #include "ops/op.h"
 
-#ifndef MX_TESTS_DIR
-#define MX_TESTS_DIR "tests"
-#endif
 #define MAX_ARRAYS 64
 #define GUARD 64 /* elements on each side of an array */
 #define GUARD_BYTE 0xA5
@@ -36,62 +32,6 @@ static struct {
   mx_device_kind device;
 } options = {.dir = MX_TESTS_DIR "/golden", .device = MX_CPU};
 static mx_device *device;
-
-/* ---- cases as they stand in the files ---- */
-
-typedef struct golden {
-  const char *op, *id, *tag;
-  json_t *json;
-  const char *data; /* the file of numbers */
-  size_t data_bytes;
-  bool imperative, is_train, has_gradient;
-} golden;
-
-typedef struct tensor {
-  const char *name, *role;
-  mx_dtype dtype;
-  mx_shape shape;
-  const void *data;
-} tensor;
-
-static const char *text_of(json_t *object, const char *key) {
-  const char *s = json_string_value(json_object_get(object, key));
-  return s ? s : "";
-}
-
-/* The n-th tensor of a role, or the one of that name when `name` is given. False when there is none. */
-static bool find_tensor(const golden *g, const char *role, const char *name, int nth, tensor *out) {
-  size_t i;
-  json_t *t, *d;
-  json_array_foreach(json_object_get(g->json, "tensors"), i, t) {
-    if (strcmp(text_of(t, "role"), role) != 0) continue;
-    if (name ? strcmp(text_of(t, "name"), name) != 0 : nth-- > 0) continue;
-    *out =
-        (tensor){.name = text_of(t, "name"), .role = text_of(t, "role"), .dtype = mx_dtype_parse(text_of(t, "dtype"))};
-    size_t k;
-    json_array_foreach(json_object_get(t, "shape"), k, d) out->shape.dim[out->shape.ndim++] = json_integer_value(d);
-    json_int_t offset = json_integer_value(json_object_get(t, "offset"));
-    size_t bytes = (size_t)mx_shape_size(&out->shape) * mx_dtype_size(out->dtype);
-    if (offset < 0 || (size_t)offset + bytes > g->data_bytes) return false;
-    out->data = g->data + offset;
-    return true;
-  }
-  return false;
-}
-static int count_names(const golden *g, const char *list) {
-  return (int)json_array_size(json_object_get(g->json, list));
-}
-static const char *name_at(const golden *g, const char *list, int i) {
-  return json_string_value(json_array_get(json_object_get(g->json, list), (size_t)i));
-}
-
-static mx_status attributes(const golden *g, mx_dict *out, mx_error *err) {
-  const char *key;
-  json_t *value;
-  json_object_foreach(json_object_get(g->json, "attrs"), key, value)
-      MX_TRY(mx_dict_set(out, key, json_string_value(value), err));
-  return MX_OK;
-}
 
 /* ---- arrays between guard regions ---- */
 
@@ -526,88 +466,49 @@ static void run_case(golden *g, const mx_op *op) {
 
 /* ---- files ---- */
 
-static char *read_file(const char *path, size_t *size) {
-  FILE *f = fopen(path, "rb");
-  if (!f) return NULL;
-  fseek(f, 0, SEEK_END);
-  long n = ftell(f);
-  rewind(f);
-  char *data = malloc((size_t)n + 1);
-  *size = fread(data, 1, (size_t)n, f);
-  fclose(f);
-  return data;
-}
-
 static int missing_ops, missing_cases, skipped;
 static char missing_names[8192];
 
-static void run_file(const char *name) {
-  char path[4096];
-  json_error_t je;
-  snprintf(path, sizeof(path), "%s/%s", options.dir, name);
-  json_t *doc = json_load_file(path, 0, &je);
-  const char *op_name = doc ? text_of(doc, "op") : "";
-  json_t *cases = json_object_get(doc, "cases"), *c;
-  if (!op_name[0] || !json_is_array(cases)) {
-    json_decref(doc); /* index.json, samplers.json */
+static void run_file(const golden_file *f) {
+  const mx_op *op = mx_op_find(f->op);
+  if (!f->data) {
+    check_begin(f->op);
+    check_report(__FILE__, __LINE__, "the numbers of %s cannot be read", f->op);
+    check_end();
     return;
   }
-  bool wanted = options.n_ops == 0;
-  for (int i = 0; i < options.n_ops; i++) wanted |= strcmp(options.ops[i], op_name) == 0;
-  size_t i, size = 0;
-  snprintf(path, sizeof(path), "%s/%s", options.dir, text_of(doc, "data"));
-  char *data = wanted ? read_file(path, &size) : NULL;
-  const mx_op *op = mx_op_find(op_name);
-  if (wanted && !data) {
-    check_begin(op_name);
-    check_report(__FILE__, __LINE__, "%s cannot be read", path);
-    check_end();
-  } else if (wanted && !op) {
+  if (!op) {
     missing_ops++;
-    missing_cases += (int)json_array_size(cases);
+    missing_cases += f->n;
     size_t used = strlen(missing_names);
-    snprintf(missing_names + used, sizeof(missing_names) - used, " %s", op_name);
-    check_now.failed += (int)json_array_size(cases);
-  } else if (wanted && !mx_op_kernel(op, options.device)) {
-    skipped += (int)json_array_size(cases);
-  } else if (wanted) {
-    int failed = check_now.failed;
-    json_array_foreach(cases, i, c) {
-      golden g = {.op = op_name,
-                  .id = text_of(c, "id"),
-                  .tag = text_of(c, "tag"),
-                  .json = c,
-                  .data = data,
-                  .data_bytes = size,
-                  .imperative = strcmp(text_of(c, "mode"), "imperative") == 0,
-                  .is_train = json_is_true(json_object_get(c, "is_train")),
-                  .has_gradient = strcmp(text_of(c, "gradient"), "yes") == 0};
-      run_case(&g, op);
-      if (options.fail_alloc) break;
-    }
-    if (options.verbose)
-      printf("%s: %d of %d failed\n", op_name, check_now.failed - failed, (int)json_array_size(cases));
+    snprintf(missing_names + used, sizeof(missing_names) - used, " %s", f->op);
+    check_now.failed += f->n;
+    return;
   }
-  free(data);
-  json_decref(doc);
+  if (!mx_op_kernel(op, options.device)) {
+    skipped += f->n;
+    return;
+  }
+  int failed = check_now.failed;
+  for (int i = 0; i < (options.fail_alloc ? 1 : f->n); i++) {
+    golden g = golden_case(f, i);
+    run_case(&g, op);
+  }
+  if (options.verbose) printf("%s: %d of %d failed\n", f->op, check_now.failed - failed, f->n);
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
 static void run_directory(void) {
-  DIR *d = opendir(options.dir);
-  char **names = NULL;
-  int n = 0;
-  for (struct dirent *e; d && (e = readdir(d));) {
-    size_t len = strlen(e->d_name);
-    if (len < 5 || strcmp(e->d_name + len - 5, ".json") != 0) continue;
-    names = realloc(names, (size_t)(n + 1) * sizeof(char *));
-    names[n++] = strdup(e->d_name);
+  int n;
+  char **names = files_of(options.dir, ".json", &n);
+  for (int i = 0; i < n; i++) {
+    golden_file f;
+    if (!golden_open(options.dir, names[i], &f)) continue;
+    bool wanted = options.n_ops == 0;
+    for (int k = 0; k < options.n_ops; k++) wanted |= strcmp(options.ops[k], f.op) == 0;
+    if (wanted) run_file(&f);
+    golden_close(&f);
   }
-  if (d) closedir(d);
-  if (n) qsort(names, (size_t)n, sizeof(char *), by_name);
-  for (int i = 0; i < n; i++) run_file(names[i]), free(names[i]);
-  free(names);
+  free_files(names, n);
   if (!n) printf("No golden vectors in %s\n", options.dir);
 }
 
