@@ -63,15 +63,16 @@ RULE(sgd_momentum, {
     out[i] = w[i] + m;
   }
 })
+/* As recorded: w is read again after out was written, so that in place (out is w) the weight decay in the stored
+ * momentum is that of the new weight; and so it always is for half weights. */
 RULE(nesterov, {
   const A momentum = (A)h->p->momentum;
   EACH {
-    A d = lr * (GRADIENT + wd * w[i]), m = momentum * s0[i] - d;
-    s0[i] = m;
-    out[i] = w[i] + momentum * m - d;
+    A d = GRADIENT, m = momentum * s0[i], step = lr * (d + wd * w[i]);
+    out[i] = w[i] + momentum * (m - step) - step;
+    s0[i] = m - lr * (d + wd * w[i]);
   }
 })
-/* As recorded for half weights: the weight decay in the stored momentum is that of the new weight. */
 RULE(nesterov_master, {
   const A momentum = (A)h->p->momentum;
   EACH {
