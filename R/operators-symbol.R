@@ -4144,7 +4144,7 @@ mx.varg.symbol.mp_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "m
 
 #' @noMd
 #' @title Nesterov's accelerated gradient
-#' @description Nesterov's accelerated gradient. With g = clip(rescale_grad grad): d = lr (g + wd weight); mom = momentum mom - d; the new weight is weight + momentum mom - d.
+#' @description Nesterov's accelerated gradient. With g = clip(rescale_grad grad): d = lr (g + wd weight); mom = momentum mom - d; the new weight is weight + momentum mom - d. In place, the weight decay in the stored momentum is that of the new weight.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Optimizer updates
 #' @param weight Weight.
