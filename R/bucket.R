@@ -152,9 +152,11 @@ BucketIter <- setRefClass(
 #' # Does the sequence begin with 1?
 #' x <- matrix(sample(1:2, 120, TRUE), 3)
 #' it <- mx.io.bucket.iter(list("3" = list(data = x, label = x[1, ] == 1)), batch.size = 10)
-#' net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 3, num_embed = 4, num_hidden = 4,
-#'   num_decode = 2, config = "seq-to-one", cell_type = "gru", loss_output = "softmax")
-#' model <- mx.model.buckets(net, it, num.round = 3, metric = mx.metric.accuracy, initializer = mx.init.Xavier(),
+#' net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 3, num_embed = 4,
+#'   num_hidden = 4, num_decode = 2, config = "seq-to-one", cell_type = "gru",
+#'   loss_output = "softmax")
+#' model <- mx.model.buckets(net, it, num.round = 3, metric = mx.metric.accuracy,
+#'   initializer = mx.init.Xavier(),
 #'   optimizer = mx.opt.create("adam", learning.rate = 0.05, rescale.grad = 1 / 10))
 #' @export
 mx.model.buckets <- function(symbol, train.data, eval.data = NULL, metric = NULL, arg.params = NULL, aux.params = NULL,

@@ -253,7 +253,8 @@ mx.io.internal.idx <- function(path, dims) {
 #' writeBin(c(2049L, 4L), con, size = 4, endian = "big")
 #' writeBin(as.raw(c(3, 1, 4, 1)), con)
 #' close(con)
-#' it <- mx.io.MNISTIter(image = files[1], label = files[2], batch.size = 2, shuffle = FALSE, silent = TRUE)
+#' it <- mx.io.MNISTIter(image = files[1], label = files[2], batch.size = 2, shuffle = FALSE,
+#'   silent = TRUE)
 #' it$iter.next()
 #' dim(it$value()$data)
 #' @export

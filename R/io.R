@@ -20,23 +20,25 @@
 #' @seealso [mx.io.arrayiter()], [mx.io.CSVIter()], [mx.io.MNISTIter()], [mx.io.bucket.iter()].
 #' @examples
 #' # An iterator that makes its data: n batches of noisy sines
-#' Sines <- setRefClass("Sines", contains = "Rcpp_MXArrayDataIter", fields = c("n", "i"), methods = list(
-#'   initialize = function(n) {
-#'     .self$n <- n
-#'     .self$i <- 0
-#'     .self
-#'   },
-#'   reset = function() .self$i <- 0,
-#'   iter.next = function() {
-#'     .self$i <- .self$i + 1
-#'     .self$i <= .self$n
-#'   },
-#'   value = function() {
-#'     x <- runif(8)
-#'     list(data = mx.nd.array(matrix(x, 1)), label = mx.nd.array(sin(x)))
-#'   },
-#'   num.pad = function() 0,
-#'   finalize = function() invisible()))
+#' Sines <- setRefClass("Sines", contains = "Rcpp_MXArrayDataIter", fields = c("n", "i"),
+#'   methods = list(
+#'     initialize = function(n) {
+#'       .self$n <- n
+#'       .self$i <- 0
+#'       .self
+#'     },
+#'     reset = function() .self$i <- 0,
+#'     iter.next = function() {
+#'       .self$i <- .self$i + 1
+#'       .self$i <= .self$n
+#'     },
+#'     value = function() {
+#'       x <- runif(8)
+#'       list(data = mx.nd.array(matrix(x, 1)), label = mx.nd.array(sin(x)))
+#'     },
+#'     num.pad = function() 0,
+#'     finalize = function() invisible()
+#'   ))
 #' it <- Sines$new(2)
 #' while (it$iter.next()) print(dim(it$value()$data))
 #' is.mx.dataiter(it)

@@ -23,8 +23,8 @@
 #' x <- rbind(matrix(rnorm(40, 2), 20), matrix(rnorm(40, -2), 20))
 #' y <- rep(0:1, each = 20)
 #' mx.set.seed(0)
-#' model <- mx.mlp(x, y, hidden_node = 8, out_node = 2, num.round = 10, array.batch.size = 10, learning.rate = 0.2,
-#'   array.layout = "rowmajor", verbose = FALSE)
+#' model <- mx.mlp(x, y, hidden_node = 8, out_node = 2, num.round = 10, array.batch.size = 10,
+#'   learning.rate = 0.2, array.layout = "rowmajor", verbose = FALSE)
 #' p <- predict(model, x, array.layout = "rowmajor")
 #' table(predicted = max.col(t(p)) - 1, truth = y)
 #' @export

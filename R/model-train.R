@@ -21,7 +21,8 @@ mx.train.internal <- list2env(list(last = NULL, key = 0), parent = emptyenv())
 #' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1, name = "fc")
 #' net <- mx.symbol.LinearRegressionOutput(net, name = "out")
 #' stopper <- function(iteration, nbatch, env, verbose) stop("no more")
-#' try(mx.model.FeedForward.create(net, x, x[1, ], array.layout = "colmajor", epoch.end.callback = stopper))
+#' try(mx.model.FeedForward.create(net, x, x[1, ], array.layout = "colmajor",
+#'   epoch.end.callback = stopper))
 #' mx.model.last()
 #' @export
 mx.model.last <- function() mx.train.internal$last

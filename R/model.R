@@ -315,8 +315,9 @@ mx.model.slice.shape <- function(shape, nsplit) {
 #'   format, `mxnet_value_error` when `model` is none.
 #' @examples
 #' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1, name = "fc")
-#' model <- structure(list(symbol = net, arg.params = list(fc_weight = mx.nd.ones(c(2, 1)), fc_bias = mx.nd.zeros(1)),
-#'   aux.params = list()), class = "MXFeedForwardModel")
+#' params <- list(fc_weight = mx.nd.ones(c(2, 1)), fc_bias = mx.nd.zeros(1))
+#' model <- structure(list(symbol = net, arg.params = params, aux.params = list()),
+#'   class = "MXFeedForwardModel")
 #' prefix <- tempfile()
 #' mx.model.save(model, prefix, 1)
 #' mx.model.load(prefix, 1)
@@ -369,8 +370,9 @@ mx.model.internal.check <- function(model) {
 #' @section Errors: `mxnet_value_error` when `model` is none.
 #' @examples
 #' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1, name = "fc")
-#' model <- structure(list(symbol = net, arg.params = list(fc_weight = mx.nd.ones(c(2, 1)), fc_bias = mx.nd.zeros(1)),
-#'   aux.params = list()), class = "MXFeedForwardModel")
+#' params <- list(fc_weight = mx.nd.ones(c(2, 1)), fc_bias = mx.nd.zeros(1))
+#' model <- structure(list(symbol = net, arg.params = params, aux.params = list()),
+#'   class = "MXFeedForwardModel")
 #' plain <- mx.serialize(model)
 #' str(plain$arg.params)
 #' mx.unserialize(plain)
@@ -409,8 +411,9 @@ is.serialized <- function(model) is.list(model) && isTRUE(model[["is.serialized"
 #'   with one row per parameter: its `name`, `dim`, `count`, `mean` and `sd`.
 #' @examples
 #' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1, name = "fc")
-#' model <- structure(list(symbol = net, arg.params = list(fc_weight = mx.nd.ones(c(2, 1)), fc_bias = mx.nd.zeros(1)),
-#'   aux.params = list()), class = "MXFeedForwardModel")
+#' params <- list(fc_weight = mx.nd.ones(c(2, 1)), fc_bias = mx.nd.zeros(1))
+#' model <- structure(list(symbol = net, arg.params = params, aux.params = list()),
+#'   class = "MXFeedForwardModel")
 #' model
 #' summary(model)
 #' @export

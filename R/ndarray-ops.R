@@ -93,8 +93,8 @@ mean.MXNDArray <- function(x, ...) {
 #' # Since R 4.3 the matrix product finds S3 methods; before, the package has its own.
 #' if (getRversion() >= "4.3.0") S3method(matrixOps, MXNDArray) else export("%*%")
 `%*%` <- function(x, y) {
-  if (!inherits(x, "MXNDArray") && !inherits(y, "MXNDArray")) return(base::`%*%`(x, y))
-  matrix.product(x, y)
+  arrays <- (is.object(x) || is.object(y)) && (inherits(x, "MXNDArray") || inherits(y, "MXNDArray"))
+  if (arrays) matrix.product(x, y) else base::`%*%`(x, y)
 }
 
 matrixOps.MXNDArray <- function(x, y) matrix.product(x, y)

@@ -56,7 +56,9 @@
 #'
 #' # a loss: softmax and cross-entropy, with R's own functions
 #' mx.operator.register("softmax.r",
-#'   forward = function(data) apply(as.array(data), 2, function(z) exp(z - max(z)) / sum(exp(z - max(z)))),
+#'   forward = function(data) {
+#'     apply(as.array(data), 2, function(z) exp(z - max(z)) / sum(exp(z - max(z))))
+#'   },
 #'   backward = function(output, label) {
 #'     p <- as.array(output)
 #'     at <- cbind(as.array(label) + 1, seq_len(ncol(p)))
@@ -70,9 +72,9 @@
 #' net <- mx.symbol.Custom(net, op_type = "softmax.r", name = "softmax")
 #' arguments(net)
 #' mx.set.seed(1)
-#' model <- mx.model.FeedForward.create(net, X = t(scale(as.matrix(iris[1:4]))), y = as.integer(iris$Species) - 1,
-#'   array.layout = "colmajor", num.round = 5, array.batch.size = 30, learning.rate = 0.01,
-#'   eval.metric = mx.metric.accuracy)
+#' model <- mx.model.FeedForward.create(net, X = t(scale(as.matrix(iris[1:4]))),
+#'   y = as.integer(iris$Species) - 1, array.layout = "colmajor", num.round = 5,
+#'   array.batch.size = 30, learning.rate = 0.01, eval.metric = mx.metric.accuracy)
 #' @export
 mx.operator.register <- function(name, forward, backward = NULL, infer.shape = NULL, infer.type = NULL,
                                  arguments = NULL, outputs = "output", auxiliary.states = character(),

@@ -164,7 +164,7 @@ mx.varg.symbol.BatchNorm_v1 <- function(args) .Call(ffi_symbol_operator, "BatchN
 #' @title Sum: lhs + rhs
 #' @description Sum: lhs + rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -200,7 +200,7 @@ mx.varg.symbol.internal.sparse_broadcast_plus <- function(args) .Call(ffi_symbol
 #' @title Difference: lhs - rhs
 #' @description Difference: lhs - rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -236,7 +236,7 @@ mx.varg.symbol.internal.sparse_broadcast_sub <- function(args) .Call(ffi_symbol_
 #' @title Product: lhs * rhs
 #' @description Product: lhs * rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -262,7 +262,7 @@ mx.varg.symbol.internal.sparse_broadcast_mul <- function(args) .Call(ffi_symbol_
 #' @title Quotient: lhs / rhs
 #' @description Quotient: lhs / rhs. Integers are cut towards 0, and x / 0 is 0 for them. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -288,7 +288,7 @@ mx.varg.symbol.internal.sparse_broadcast_div <- function(args) .Call(ffi_symbol_
 #' @title Remainder of lhs / rhs with the sign of rhs; 0 where rhs is 0
 #' @description Remainder of lhs / rhs with the sign of rhs; 0 where rhs is 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -312,7 +312,7 @@ mx.varg.symbol.broadcast_mod <- function(args) .Call(ffi_symbol_operator, "broad
 #' @title Power: lhs^rhs
 #' @description Power: lhs^rhs. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -336,7 +336,7 @@ mx.varg.symbol.broadcast_power <- function(args) .Call(ffi_symbol_operator, "bro
 #' @title Hypotenuse: sqrt(lhs^2 + rhs^2), without overflow in between
 #' @description Hypotenuse: sqrt(lhs^2 + rhs^2), without overflow in between. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -360,7 +360,7 @@ mx.varg.symbol.broadcast_hypot <- function(args) .Call(ffi_symbol_operator, "bro
 #' @title The larger of lhs and rhs; NaN where one of them is NaN
 #' @description The larger of lhs and rhs; NaN where one of them is NaN. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -384,7 +384,7 @@ mx.varg.symbol.broadcast_maximum <- function(args) .Call(ffi_symbol_operator, "b
 #' @title The smaller of lhs and rhs; NaN where one of them is NaN
 #' @description The smaller of lhs and rhs; NaN where one of them is NaN. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -408,7 +408,7 @@ mx.varg.symbol.broadcast_minimum <- function(args) .Call(ffi_symbol_operator, "b
 #' @title 1 where lhs equals rhs, else 0
 #' @description 1 where lhs equals rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -432,7 +432,7 @@ mx.varg.symbol.broadcast_equal <- function(args) .Call(ffi_symbol_operator, "bro
 #' @title 1 where lhs differs from rhs, else 0
 #' @description 1 where lhs differs from rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -456,7 +456,7 @@ mx.varg.symbol.broadcast_not_equal <- function(args) .Call(ffi_symbol_operator, 
 #' @title 1 where lhs is greater than rhs, else 0
 #' @description 1 where lhs is greater than rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -480,7 +480,7 @@ mx.varg.symbol.broadcast_greater <- function(args) .Call(ffi_symbol_operator, "b
 #' @title 1 where lhs is greater than or equal to rhs, else 0
 #' @description 1 where lhs is greater than or equal to rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -504,7 +504,7 @@ mx.varg.symbol.broadcast_greater_equal <- function(args) .Call(ffi_symbol_operat
 #' @title 1 where lhs is less than rhs, else 0
 #' @description 1 where lhs is less than rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -528,7 +528,7 @@ mx.varg.symbol.broadcast_lesser <- function(args) .Call(ffi_symbol_operator, "br
 #' @title 1 where lhs is less than or equal to rhs, else 0
 #' @description 1 where lhs is less than or equal to rhs, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -552,7 +552,7 @@ mx.varg.symbol.broadcast_lesser_equal <- function(args) .Call(ffi_symbol_operato
 #' @title 1 where both lhs and rhs are not 0, else 0
 #' @description 1 where both lhs and rhs are not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -576,7 +576,7 @@ mx.varg.symbol.broadcast_logical_and <- function(args) .Call(ffi_symbol_operator
 #' @title 1 where lhs or rhs or both are not 0, else 0
 #' @description 1 where lhs or rhs or both are not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -600,7 +600,7 @@ mx.varg.symbol.broadcast_logical_or <- function(args) .Call(ffi_symbol_operator,
 #' @title 1 where exactly one of lhs and rhs is not 0, else 0
 #' @description 1 where exactly one of lhs and rhs is not 0, else 0. Dimensions of 1 are repeated to match the other array; dimensions that are missing in front count as 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Broadcasting, two inputs
+#' @concept Broadcasting binary
 #' @param lhs Any shape.
 #' @param rhs A shape that can be broadcast with lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -927,8 +927,10 @@ mx.varg.symbol.internal.split_v2 <- function(args) .Call(ffi_symbol_operator, "_
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @examples
 #' image <- mx.nd.array(array(1:20, c(5, 4, 1, 1)))
-#' mx.nd.Convolution(image, mx.nd.ones(c(3, 2, 1, 1)), kernel = c(3, 2), num_filter = 1, no_bias = TRUE)
-#' net <- mx.symbol.Convolution(mx.symbol.Variable("data"), kernel = c(5, 5), num_filter = 20, name = "conv1")
+#' weight <- mx.nd.ones(c(3, 2, 1, 1))
+#' mx.nd.Convolution(image, weight, kernel = c(3, 2), num_filter = 1, no_bias = TRUE)
+#' data <- mx.symbol.Variable("data")
+#' net <- mx.symbol.Convolution(data, kernel = c(5, 5), num_filter = 20, name = "conv1")
 #' mx.symbol.infer.shape(net, data = c(28, 28, 1, 100))$out.shapes
 #' @name mx.symbol.Convolution
 NULL
@@ -1127,7 +1129,8 @@ mx.varg.symbol.Custom <- function(args) .Call(ffi_symbol_operator, "Custom", arg
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @examples
-#' net <- mx.symbol.Deconvolution(mx.symbol.Variable("data"), kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1),
+#' data <- mx.symbol.Variable("data")
+#' net <- mx.symbol.Deconvolution(data, kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1),
 #'   num_filter = 3)
 #' mx.symbol.infer.shape(net, data = c(8, 8, 16, 1))$out.shapes
 #' @name mx.symbol.Deconvolution
@@ -1276,7 +1279,7 @@ mx.varg.symbol.Dropout <- function(args) .Call(ffi_symbol_operator, "Dropout", a
 #' @title Absolute value: |data|
 #' @description Absolute value: |data|.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1301,7 +1304,7 @@ mx.varg.symbol.internal.sparse_abs <- function(args) .Call(ffi_symbol_operator, 
 #' @title Inverse cosine in radians, in [0, pi]; NaN outside [-1, 1]
 #' @description Inverse cosine in radians, in [0, pi]; NaN outside [-1, 1].
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1326,7 +1329,7 @@ mx.varg.symbol.internal.sparse_arccos <- function(args) .Call(ffi_symbol_operato
 #' @title Inverse hyperbolic cosine: log(data + sqrt(data^2 - 1)); NaN below 1
 #' @description Inverse hyperbolic cosine: log(data + sqrt(data^2 - 1)); NaN below 1.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1351,7 +1354,7 @@ mx.varg.symbol.internal.sparse_arccosh <- function(args) .Call(ffi_symbol_operat
 #' @title Inverse sine in radians, in [-pi/2, pi/2]; NaN outside [-1, 1]
 #' @description Inverse sine in radians, in [-pi/2, pi/2]; NaN outside [-1, 1].
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1376,7 +1379,7 @@ mx.varg.symbol.internal.sparse_arcsin <- function(args) .Call(ffi_symbol_operato
 #' @title Inverse hyperbolic sine: log(data + sqrt(data^2 + 1))
 #' @description Inverse hyperbolic sine: log(data + sqrt(data^2 + 1)).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1401,7 +1404,7 @@ mx.varg.symbol.internal.sparse_arcsinh <- function(args) .Call(ffi_symbol_operat
 #' @title Inverse tangent in radians, in (-pi/2, pi/2)
 #' @description Inverse tangent in radians, in (-pi/2, pi/2).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1426,7 +1429,7 @@ mx.varg.symbol.internal.sparse_arctan <- function(args) .Call(ffi_symbol_operato
 #' @title Operator arctanh
 #' @description Inverse hyperbolic tangent: log((1 + data) / (1 - data)) / 2; NaN outside [-1, 1].
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1451,7 +1454,7 @@ mx.varg.symbol.internal.sparse_arctanh <- function(args) .Call(ffi_symbol_operat
 #' @title Cube root, with the sign of data
 #' @description Cube root, with the sign of data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1476,7 +1479,7 @@ mx.varg.symbol.internal.sparse_cbrt <- function(args) .Call(ffi_symbol_operator,
 #' @title Smallest integer that is not less than data
 #' @description Smallest integer that is not less than data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1501,7 +1504,7 @@ mx.varg.symbol.internal.sparse_ceil <- function(args) .Call(ffi_symbol_operator,
 #' @title Cosine of data in radians
 #' @description Cosine of data in radians.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1526,7 +1529,7 @@ mx.varg.symbol.internal.sparse_cos <- function(args) .Call(ffi_symbol_operator, 
 #' @title Hyperbolic cosine: (exp(data) + exp(-data)) / 2
 #' @description Hyperbolic cosine: (exp(data) + exp(-data)) / 2.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1551,7 +1554,7 @@ mx.varg.symbol.internal.sparse_cosh <- function(args) .Call(ffi_symbol_operator,
 #' @title Radians to degrees: data * 180 / pi
 #' @description Radians to degrees: data * 180 / pi.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1576,7 +1579,7 @@ mx.varg.symbol.internal.sparse_degrees <- function(args) .Call(ffi_symbol_operat
 #' @title Operator erf
 #' @description Error function: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1599,7 +1602,7 @@ mx.varg.symbol.erf <- function(args) .Call(ffi_symbol_operator, "erf", args, NUL
 #' @title Inverse of the error function; NaN outside [-1, 1]
 #' @description Inverse of the error function; NaN outside [-1, 1].
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1622,7 +1625,7 @@ mx.varg.symbol.erfinv <- function(args) .Call(ffi_symbol_operator, "erfinv", arg
 #' @title Exponential: e^data
 #' @description Exponential: e^data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1647,7 +1650,7 @@ mx.varg.symbol.internal.sparse_exp <- function(args) .Call(ffi_symbol_operator, 
 #' @title e^data - 1, accurate near 0
 #' @description e^data - 1, accurate near 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1672,7 +1675,7 @@ mx.varg.symbol.internal.sparse_expm1 <- function(args) .Call(ffi_symbol_operator
 #' @title Nearest integer towards 0
 #' @description Nearest integer towards 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1697,7 +1700,7 @@ mx.varg.symbol.internal.sparse_fix <- function(args) .Call(ffi_symbol_operator, 
 #' @title Largest integer that is not greater than data
 #' @description Largest integer that is not greater than data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1722,7 +1725,7 @@ mx.varg.symbol.internal.sparse_floor <- function(args) .Call(ffi_symbol_operator
 #' @title Gamma function; (n - 1)! for an integer n
 #' @description Gamma function; (n - 1)! for an integer n.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1747,7 +1750,7 @@ mx.varg.symbol.internal.sparse_gamma <- function(args) .Call(ffi_symbol_operator
 #' @title Logarithm of the absolute value of the gamma function
 #' @description Logarithm of the absolute value of the gamma function.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1772,7 +1775,7 @@ mx.varg.symbol.internal.sparse_gammaln <- function(args) .Call(ffi_symbol_operat
 #' @title Operator gelu_tanh
 #' @description Gaussian error linear unit, in its approximation by tanh: data / 2 * (1 + tanh(sqrt(2 / pi) * (data + 0.044715 * data^3))).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1795,7 +1798,7 @@ mx.varg.symbol.gelu_tanh <- function(args) .Call(ffi_symbol_operator, "gelu_tanh
 #' @title Natural logarithm; -Inf at 0, NaN below
 #' @description Natural logarithm; -Inf at 0, NaN below.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1820,7 +1823,7 @@ mx.varg.symbol.internal.sparse_log <- function(args) .Call(ffi_symbol_operator, 
 #' @title Logarithm to base 10
 #' @description Logarithm to base 10.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1845,7 +1848,7 @@ mx.varg.symbol.internal.sparse_log10 <- function(args) .Call(ffi_symbol_operator
 #' @title log(1 + data), accurate near 0
 #' @description log(1 + data), accurate near 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1870,7 +1873,7 @@ mx.varg.symbol.internal.sparse_log1p <- function(args) .Call(ffi_symbol_operator
 #' @title Logarithm to base 2
 #' @description Logarithm to base 2.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1895,7 +1898,7 @@ mx.varg.symbol.internal.sparse_log2 <- function(args) .Call(ffi_symbol_operator,
 #' @title 1 where data is 0, else 0
 #' @description 1 where data is 0, else 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1918,7 +1921,7 @@ mx.varg.symbol.logical_not <- function(args) .Call(ffi_symbol_operator, "logical
 #' @title Changes the sign: -data
 #' @description Changes the sign: -data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1943,7 +1946,7 @@ mx.varg.symbol.internal.sparse_negative <- function(args) .Call(ffi_symbol_opera
 #' @title An array of ones of the shape and dtype of data
 #' @description An array of ones of the shape and dtype of data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1966,7 +1969,7 @@ mx.varg.symbol.ones_like <- function(args) .Call(ffi_symbol_operator, "ones_like
 #' @title Degrees to radians: data * pi / 180
 #' @description Degrees to radians: data * pi / 180.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -1991,7 +1994,7 @@ mx.varg.symbol.internal.sparse_radians <- function(args) .Call(ffi_symbol_operat
 #' @title Reciprocal of the cube root: data^(-1/3)
 #' @description Reciprocal of the cube root: data^(-1/3).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2014,7 +2017,7 @@ mx.varg.symbol.rcbrt <- function(args) .Call(ffi_symbol_operator, "rcbrt", args,
 #' @title 1 / data
 #' @description 1 / data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2037,7 +2040,7 @@ mx.varg.symbol.reciprocal <- function(args) .Call(ffi_symbol_operator, "reciproc
 #' @title Rectified linear unit: max(data, 0)
 #' @description Rectified linear unit: max(data, 0).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2062,7 +2065,7 @@ mx.varg.symbol.internal.sparse_relu <- function(args) .Call(ffi_symbol_operator,
 #' @title Nearest integer; of two that are equally near the lower one
 #' @description Nearest integer; of two that are equally near the lower one.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2087,7 +2090,7 @@ mx.varg.symbol.internal.sparse_rint <- function(args) .Call(ffi_symbol_operator,
 #' @title Nearest integer; of two that are equally near the one away from 0
 #' @description Nearest integer; of two that are equally near the one away from 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2112,7 +2115,7 @@ mx.varg.symbol.internal.sparse_round <- function(args) .Call(ffi_symbol_operator
 #' @title Reciprocal of the square root; NaN below 0
 #' @description Reciprocal of the square root; NaN below 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2137,7 +2140,7 @@ mx.varg.symbol.internal.sparse_rsqrt <- function(args) .Call(ffi_symbol_operator
 #' @title Logistic function: 1 / (1 + exp(-data))
 #' @description Logistic function: 1 / (1 + exp(-data)).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2162,7 +2165,7 @@ mx.varg.symbol.internal.sparse_sigmoid <- function(args) .Call(ffi_symbol_operat
 #' @title -1, 0 or 1, as data is negative, zero (or NaN) or positive
 #' @description -1, 0 or 1, as data is negative, zero (or NaN) or positive.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2187,7 +2190,7 @@ mx.varg.symbol.internal.sparse_sign <- function(args) .Call(ffi_symbol_operator,
 #' @title Sigmoid linear unit (swish): data * sigmoid(data)
 #' @description Sigmoid linear unit (swish): data * sigmoid(data).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2210,7 +2213,7 @@ mx.varg.symbol.silu <- function(args) .Call(ffi_symbol_operator, "silu", args, N
 #' @title Sine of data in radians
 #' @description Sine of data in radians.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2235,7 +2238,7 @@ mx.varg.symbol.internal.sparse_sin <- function(args) .Call(ffi_symbol_operator, 
 #' @title Hyperbolic sine: (exp(data) - exp(-data)) / 2
 #' @description Hyperbolic sine: (exp(data) - exp(-data)) / 2.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2260,7 +2263,7 @@ mx.varg.symbol.internal.sparse_sinh <- function(args) .Call(ffi_symbol_operator,
 #' @title data / (1 + |data|)
 #' @description data / (1 + |data|).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2283,7 +2286,7 @@ mx.varg.symbol.softsign <- function(args) .Call(ffi_symbol_operator, "softsign",
 #' @title Square root; NaN below 0
 #' @description Square root; NaN below 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2308,7 +2311,7 @@ mx.varg.symbol.internal.sparse_sqrt <- function(args) .Call(ffi_symbol_operator,
 #' @title data^2
 #' @description data^2.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2333,7 +2336,7 @@ mx.varg.symbol.internal.sparse_square <- function(args) .Call(ffi_symbol_operato
 #' @title Tangent of data in radians
 #' @description Tangent of data in radians.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2358,7 +2361,7 @@ mx.varg.symbol.internal.sparse_tan <- function(args) .Call(ffi_symbol_operator, 
 #' @title Operator tanh
 #' @description Hyperbolic tangent: (exp(data) - exp(-data)) / (exp(data) + exp(-data)).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2383,7 +2386,7 @@ mx.varg.symbol.internal.sparse_tanh <- function(args) .Call(ffi_symbol_operator,
 #' @title Nearest integer towards 0
 #' @description Nearest integer towards 0.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2408,7 +2411,7 @@ mx.varg.symbol.internal.sparse_trunc <- function(args) .Call(ffi_symbol_operator
 #' @title An array of zeros of the shape and dtype of data
 #' @description An array of zeros of the shape and dtype of data.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2433,7 +2436,7 @@ mx.varg.symbol.internal.sparse_zeros_like <- function(args) .Call(ffi_symbol_ope
 #' @title Sum: lhs + rhs
 #' @description Sum: lhs + rhs. Both arrays have one shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, two inputs
+#' @concept Elementwise binary
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2473,7 +2476,7 @@ mx.varg.symbol.internal.scatter_plus_scalar <- function(args) .Call(ffi_symbol_o
 #' @title Difference: lhs - rhs
 #' @description Difference: lhs - rhs. Both arrays have one shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, two inputs
+#' @concept Elementwise binary
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2515,7 +2518,7 @@ mx.varg.symbol.internal.RMinusScalar <- function(args) .Call(ffi_symbol_operator
 #' @title Product: lhs * rhs
 #' @description Product: lhs * rhs. Both arrays have one shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, two inputs
+#' @concept Elementwise binary
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2549,7 +2552,7 @@ mx.varg.symbol.internal.MulScalar <- function(args) .Call(ffi_symbol_operator, "
 #' @title Quotient: lhs / rhs
 #' @description Quotient: lhs / rhs. Integers are cut towards 0, and x / 0 is 0 for them. Both arrays have one shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, two inputs
+#' @concept Elementwise binary
 #' @param lhs Any shape.
 #' @param rhs The shape of lhs.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2709,7 +2712,7 @@ mx.varg.symbol.internal.LogicalXorScalar <- function(args) .Call(ffi_symbol_oper
 #' @title The values of data, unchanged
 #' @description The values of data, unchanged.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
 #' @param name Name of the node; NULL makes one up.
@@ -2770,7 +2773,7 @@ mx.varg.symbol.internal.identity_with_attr_like_rhs <- function(args) .Call(ffi_
 #' @title Cuts values to an interval: min(max(data, a_min), a_max)
 #' @description Cuts values to an interval: min(max(data, a_min), a_max). NaN stays. The gradient is that of the output where a_min <= data <= a_max, and 0 elsewhere.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param a_min Smallest value of the result. Number; required.
 #' @param a_max Largest value of the result. Number; required.
@@ -2797,7 +2800,7 @@ mx.varg.symbol.internal.sparse_clip <- function(args) .Call(ffi_symbol_operator,
 #' @title Operator smooth_l1
 #' @description Smooth L1 loss: (scalar * data)^2 / 2 where |data| < 1 / scalar^2, and |data| - 1 / (2 * scalar^2) elsewhere.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param scalar sigma: the parabola ends at 1 / sigma^2. Number.
 #' @param ... Parameters with dots in the place of underscores (symbols only).
@@ -2822,7 +2825,7 @@ mx.varg.symbol.smooth_l1 <- function(args) .Call(ffi_symbol_operator, "smooth_l1
 #' @title Sigmoid made of straight lines: max(0, min(1, alpha * data + beta))
 #' @description Sigmoid made of straight lines: max(0, min(1, alpha * data + beta)).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, one input
+#' @concept Elementwise unary
 #' @param data Any shape.
 #' @param alpha Slope. Number.
 #' @param beta Value at 0. Number.
@@ -2847,7 +2850,7 @@ mx.varg.symbol.hard_sigmoid <- function(args) .Call(ffi_symbol_operator, "hard_s
 #' @title Sum of any number of arrays of one shape
 #' @description Sum of any number of arrays of one shape.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
-#' @concept Elementwise, two inputs
+#' @concept Elementwise binary
 #' @param args A list of inputs.
 #' @param num_args Number of arrays. Integer in [1, 2147483647]; required.
 #' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
@@ -4060,8 +4063,9 @@ mx.varg.symbol.internal.sparse_sgd_update <- function(args) .Call(ffi_symbol_ope
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
 #' @examples
+#' weight <- mx.nd.array(c(1, 2))
 #' momentum <- mx.nd.zeros(2)
-#' mx.nd.sgd.mom.update(mx.nd.array(c(1, 2)), mx.nd.array(c(0.5, 0.5)), momentum, lr = 0.1, momentum = 0.9)
+#' mx.nd.sgd.mom.update(weight, mx.nd.array(c(0.5, 0.5)), momentum, lr = 0.1, momentum = 0.9)
 #' momentum # changed in place
 #' @name mx.symbol.sgd_mom_update
 NULL
@@ -6303,7 +6307,8 @@ mx.varg.symbol.size_array <- function(args) .Call(ffi_symbol_operator, "size_arr
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray, or a list of them when there are several outputs.
 #' @examples
-#' net <- mx.symbol.RNN(mx.symbol.Variable("data"), state_size = 5, num_layers = 1, mode = "lstm", name = "lstm")
+#' data <- mx.symbol.Variable("data")
+#' net <- mx.symbol.RNN(data, state_size = 5, num_layers = 1, mode = "lstm", name = "lstm")
 #' arguments(net)
 #' mx.symbol.infer.shape(net, data = c(4, 2, 7))$arg.shapes
 #' @name mx.symbol.RNN

@@ -44,8 +44,9 @@
 #' net <- rnn.graph(num_rnn_layer = 1, input_size = 10, num_embed = 4, num_hidden = 5, num_decode = 2,
 #'   config = "seq-to-one", cell_type = "lstm", loss_output = "softmax")
 #' arguments(net)
-#' unrolled <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 10, num_embed = 4, num_hidden = 5,
-#'   num_decode = 2, config = "seq-to-one", cell_type = "lstm", loss_output = "softmax")
+#' unrolled <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 3, input_size = 10, num_embed = 4,
+#'   num_hidden = 5, num_decode = 2, config = "seq-to-one", cell_type = "lstm",
+#'   loss_output = "softmax")
 #' mx.symbol.infer.shape(unrolled, data = c(3, 8), label = 8)$out.shapes
 #' @name rnn.graph
 #' @export

@@ -38,14 +38,16 @@ mx.infer.internal.bind <- function(symbol, batch, arg.params, aux.params, on) {
 #' @section Errors: `mxnet_value_error` when batches lack an input, `mxnet_shape_error` for arrays of other dims than
 #'   the network's.
 #' @examples
-#' net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 1, input_size = 3, num_embed = 2, num_hidden = 2,
-#'   num_decode = 3, config = "one-to-one", cell_type = "gru", loss_output = "softmax", output_last_state = TRUE)
+#' net <- rnn.graph.unroll(num_rnn_layer = 1, seq_len = 1, input_size = 3, num_embed = 2,
+#'   num_hidden = 2, num_decode = 3, config = "one-to-one", cell_type = "gru",
+#'   loss_output = "softmax", output_last_state = TRUE)
 #' shapes <- mx.symbol.infer.shape(net, data = c(1, 1), label = c(1, 1))$arg.shapes
 #' params <- mx.init.create(mx.init.uniform(0.5), shapes[!names(shapes) %in% c("data", "label")])
-#' first <- mx.infer.rnn.one.unroll(mx.nd.array(matrix(1)), net, num_hidden = 2, arg.params = params, aux.params = NULL)
+#' first <- mx.infer.rnn.one.unroll(mx.nd.array(matrix(1)), net, num_hidden = 2,
+#'   arg.params = params, aux.params = NULL)
 #' names(first)
-#' second <- mx.infer.rnn.one.unroll(mx.nd.array(matrix(2)), net, num_hidden = 2, arg.params = params,
-#'   aux.params = NULL, init_states = first[-1])
+#' second <- mx.infer.rnn.one.unroll(mx.nd.array(matrix(2)), net, num_hidden = 2,
+#'   arg.params = params, aux.params = NULL, init_states = first[-1])
 #' @name mx.infer.rnn
 #' @export
 mx.infer.rnn <- function(infer.data, model, ctx = mx.cpu()) {

@@ -28,7 +28,8 @@
 #' data <- mx.symbol.Variable("data")
 #' net <- mx.symbol.FullyConnected(data, num_hidden = 16, name = "fc1")
 #' net <- mx.symbol.Activation(net, act_type = "relu")
-#' net <- mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(net, num_hidden = 3, name = "fc2"), name = "sm")
+#' net <- mx.symbol.FullyConnected(net, num_hidden = 3, name = "fc2")
+#' net <- mx.symbol.SoftmaxOutput(net, name = "sm")
 #' net
 #' arguments(net)
 #' summary(net, data = c(4, 32))

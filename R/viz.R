@@ -19,7 +19,8 @@
 #'   another word.
 #' @examples
 #' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 8, name = "fc1")
-#' net <- mx.symbol.SoftmaxOutput(mx.symbol.Activation(net, act_type = "relu", name = "relu1"), name = "softmax")
+#' net <- mx.symbol.Activation(net, act_type = "relu", name = "relu1")
+#' net <- mx.symbol.SoftmaxOutput(net, name = "softmax")
 #' drawing <- graph.viz(net, shape = c(4, 10))
 #' cat(as.character(drawing))
 #' plot(drawing)

@@ -28,5 +28,10 @@
   .Call(ffi_initialize, ns, new("Rcpp_MXSymbol"), new("Rcpp_MXExecutor"))
 }
 
+# library() need not tell that `%*%` is masked before R 4.3: it is base's for everything but arrays.
+.onAttach <- function(libname, pkgname) {
+  if (getRversion() < "4.3.0") assign(".conflicts.OK", TRUE, paste0("package:", pkgname))
+}
+
 # There is no .onUnload: arrays that outlive the namespace still need the library's finalizers, and its threads run
 # there.

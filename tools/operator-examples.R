@@ -16,11 +16,14 @@ arguments(bn)
 bn$auxiliary.states",
   Convolution = "
 image <- mx.nd.array(array(1:20, c(5, 4, 1, 1)))
-mx.nd.Convolution(image, mx.nd.ones(c(3, 2, 1, 1)), kernel = c(3, 2), num_filter = 1, no_bias = TRUE)
-net <- mx.symbol.Convolution(mx.symbol.Variable(\"data\"), kernel = c(5, 5), num_filter = 20, name = \"conv1\")
+weight <- mx.nd.ones(c(3, 2, 1, 1))
+mx.nd.Convolution(image, weight, kernel = c(3, 2), num_filter = 1, no_bias = TRUE)
+data <- mx.symbol.Variable(\"data\")
+net <- mx.symbol.Convolution(data, kernel = c(5, 5), num_filter = 20, name = \"conv1\")
 mx.symbol.infer.shape(net, data = c(28, 28, 1, 100))$out.shapes",
   Deconvolution = "
-net <- mx.symbol.Deconvolution(mx.symbol.Variable(\"data\"), kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1),
+data <- mx.symbol.Variable(\"data\")
+net <- mx.symbol.Deconvolution(data, kernel = c(4, 4), stride = c(2, 2), pad = c(1, 1),
   num_filter = 3)
 mx.symbol.infer.shape(net, data = c(8, 8, 16, 1))$out.shapes",
   Pooling = "
@@ -41,7 +44,8 @@ mx.nd.Embedding(mx.nd.array(c(0, 2)), table, input_dim = 3, output_dim = 2)",
   LayerNorm = "mx.nd.LayerNorm(mx.nd.array(matrix(1:6, 3)), mx.nd.ones(3), mx.nd.zeros(3))",
   L2Normalization = "mx.nd.L2Normalization(mx.nd.array(matrix(c(3, 4, 6, 8), 2)))",
   RNN = "
-net <- mx.symbol.RNN(mx.symbol.Variable(\"data\"), state_size = 5, num_layers = 1, mode = \"lstm\", name = \"lstm\")
+data <- mx.symbol.Variable(\"data\")
+net <- mx.symbol.RNN(data, state_size = 5, num_layers = 1, mode = \"lstm\", name = \"lstm\")
 arguments(net)
 mx.symbol.infer.shape(net, data = c(4, 2, 7))$arg.shapes",
   SoftmaxOutput = "
@@ -102,8 +106,9 @@ mx.nd.dot(a, b) # as.array(b) %*% as.array(a): operators see the transposes",
   `_np_cumsum` = "mx.nd.cumsum(mx.nd.array(1:4))",
   sgd_update = "mx.nd.sgd.update(mx.nd.array(c(1, 2)), mx.nd.array(c(0.5, 0.5)), lr = 0.1)",
   sgd_mom_update = "
+weight <- mx.nd.array(c(1, 2))
 momentum <- mx.nd.zeros(2)
-mx.nd.sgd.mom.update(mx.nd.array(c(1, 2)), mx.nd.array(c(0.5, 0.5)), momentum, lr = 0.1, momentum = 0.9)
+mx.nd.sgd.mom.update(weight, mx.nd.array(c(0.5, 0.5)), momentum, lr = 0.1, momentum = 0.9)
 momentum # changed in place",
   adam_update = "
 mean <- mx.nd.zeros(2)
@@ -123,9 +128,9 @@ image <- mx.nd.array(array(1:4, c(2, 2, 1, 1)))
 mx.nd.UpSampling(list(image), scale = 2, sample_type = \"nearest\", num_args = 1)"
 )
 family <- list(
-  "Elementwise, one input" = "NAME(mx.nd.array(c(0.25, 0.5, 1)))",
-  "Elementwise, two inputs" = "NAME(mx.nd.array(1:3), mx.nd.array(c(2, 2, 2)))",
-  "Broadcasting, two inputs" = "NAME(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))",
+  "Elementwise unary" = "NAME(mx.nd.array(c(0.25, 0.5, 1)))",
+  "Elementwise binary" = "NAME(mx.nd.array(1:3), mx.nd.array(c(2, 2, 2)))",
+  "Broadcasting binary" = "NAME(mx.nd.array(matrix(1:6, 2)), mx.nd.array(matrix(1:2, 2)))",
   "Reduction" = "NAME(mx.nd.array(matrix(c(3, 1, 2, 6, 5, 4), 2)), axis = 0)"
 )
 

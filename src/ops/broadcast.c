@@ -219,7 +219,7 @@ const mx_op mx_ops_broadcast[] = {
 #define BROADCAST(name_, row, ...)                                                \
   {.name = #name_,                                                                \
    .aliases = ALIASES(__VA_ARGS__),                                               \
-   .family = "Broadcasting, two inputs",                                          \
+   .family = "Broadcasting binary",                                               \
    .doc = doc_##row,                                                              \
    .in_doc = MX_STRINGS("Any shape.", "A shape that can be broadcast with lhs."), \
    .in_names = MX_STRINGS("lhs", "rhs"),                                          \

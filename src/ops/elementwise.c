@@ -286,8 +286,8 @@ MX_ELEMENTWISE(backward_hard_sigmoid, hard_sigmoid_da, .operand = {{MX_FROM_INPU
 
 /* ---- records ---- */
 
-#define ONE "Elementwise, one input"
-#define TWO "Elementwise, two inputs"
+#define ONE "Elementwise unary"
+#define TWO "Elementwise binary"
 #define NUMBERS "Scalar"
 
 #define RECORD_UNARY(id, row, names) \

@@ -141,7 +141,7 @@ static bool same_element(const mx_op *op, const mx_array *y, int64_t i, mx_array
 
 static void one_elementwise(void) {
   const mx_op *op = any_elementwise();
-  bool number = op->params != NULL, spreads = !strcmp(op->family, "Broadcasting, two inputs");
+  bool number = op->params != NULL, spreads = !strcmp(op->family, "Broadcasting binary");
   mx_dtype dtype = any_dtype();
   mx_shape shape = any_shape(), s[2] = {shape, shape};
   for (int k = 0; spreads && k < 2; k++) { /* one of them keeps each dimension */
