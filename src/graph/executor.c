@@ -94,17 +94,16 @@ static mx_status infer_forward(mx_executor *e, mx_error *err) {
   for (int i = 0; i < e->n_aux; i++) know(g, e->aux[i], e->aux_array[i]);
   bool complete;
   MX_TRY(mx_graph_infer(g, true, &complete, err));
-  for (int i = 0; !complete && i < g->first[g->n_nodes]; i++) {
-    bool shape = mx_shape_known(&g->shape[i]);
-    if (shape && g->dtype[i] != MX_DTYPE_UNKNOWN) continue;
-    int n = 0;
-    while (g->first[n + 1] <= i) n++;
-    mx_fail(err, shape ? MX_ERR_TYPE : MX_ERR_SHAPE,
-            "The %s of an output of node '%s' does not follow from the arguments.", shape ? "type" : "shape",
-            g->nodes[n]->name);
-    mx_error_set(err, node, "%s", g->nodes[n]->name);
-    return err->code;
-  }
+  for (int i = 0; !complete && i < g->first[g->n_nodes]; i++)
+    if (!mx_shape_known(&g->shape[i])) {
+      int n = 0;
+      while (g->first[n + 1] <= i) n++;
+      mx_fail(err, MX_ERR_SHAPE, "The shape of an output of node '%s' does not follow from the arguments.",
+              g->nodes[n]->name);
+      mx_error_set(err, node, "%s", g->nodes[n]->name);
+      if (g->nodes[n]->op) mx_error_set(err, op, "%s", g->nodes[n]->op->name);
+      return MX_ERR_SHAPE;
+    }
   for (int i = 0; i < e->n_args; i++) {
     mx_array *grad = e->grad_array[i];
     if (!grad || (mx_shape_equal(&grad->shape, &e->arg_array[i]->shape) && grad->dtype == e->arg_array[i]->dtype))

@@ -109,9 +109,10 @@ static mx_status default_dtypes(mx_graph *g, scratch *s, mx_error *err) {
       MX_TRY(sweep_dtype(g, i, s, &changed, err));
     }
   }
-  for (int i = 0; i < g->n_nodes; i++)
-    if (!g->nodes[i]->op && g->dtype[g->first[i]] == MX_DTYPE_UNKNOWN) g->dtype[g->first[i]] = MX_FLOAT32;
-  return changed ? to_fixed_point(g, sweep_dtype, s, err) : MX_OK;
+  if (changed) MX_TRY(to_fixed_point(g, sweep_dtype, s, err));
+  for (int i = 0; i < g->first[g->n_nodes]; i++)
+    if (g->dtype[i] == MX_DTYPE_UNKNOWN) g->dtype[i] = MX_FLOAT32;
+  return to_fixed_point(g, sweep_dtype, s, err);
 }
 
 mx_status mx_graph_infer(mx_graph *g, bool default_float32, bool *complete, mx_error *err) {

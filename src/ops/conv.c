@@ -125,6 +125,7 @@ PATCH_ADD(double)
 void mx_im2col(const mx_conv *v, mx_dtype dtype, const void *x, int64_t samples, int64_t channels, void *col) {
   const int64_t kernel = mx_conv_kernel_size(v), out = mx_conv_out_size(v), rows = channels * kernel;
   const int64_t size = (int64_t)mx_dtype_size(dtype), sample = v->channels * mx_conv_in_size(v);
+  if (out == 0) return;
 #pragma omp parallel for num_threads(mx_threads_for(samples *rows *out, MX_GRAIN))
   for (int64_t i = 0; i < samples * rows; i++) {
     int64_t s = i / rows, c = i % rows / kernel, k = i % kernel;

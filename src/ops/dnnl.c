@@ -436,7 +436,7 @@ static mx_status view_conv(const mx_conv *v, int layout, conv_view *out, bool *d
     out->dilate[i] = v->dilate[j] - 1;
     out->pad[i] = v->pad[j];
     out->pad_end[i] = (v->out[j] - 1) * v->stride[j] + mx_conv_extent(v, j) - v->in[j] - v->pad[j];
-    if (out->pad_end[i] + v->stride[j] < 0) *declined = true; /* oneDNN refuses to leave out so much */
+    if (out->pad_end[i] + v->stride[j] <= 0) *declined = true; /* oneDNN refuses to leave out so much */
   }
   place_dims(order, 0, nd, v->channels_last);
   MX_TRY(strided(&out->x, nd + 2, x, order, err));

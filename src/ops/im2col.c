@@ -16,7 +16,7 @@ typedef struct im2col_params {
       MX_P_TUPLE(im2col_params, pad, "()", 0, INT32_MAX, "Zeros added on both sides; none by default."), MX_P_END
 static const mx_param im2col_table[] = {TABLE_TAIL};
 static const mx_param col2im_table[] = {
-    MX_P_TUPLE(im2col_params, output_size, NULL, 1, INT32_MAX, "Size of the image."), TABLE_TAIL};
+    MX_P_TUPLE(im2col_params, output_size, NULL, 0, INT32_MAX, "Size of the image."), TABLE_TAIL};
 
 static mx_status im2col_check(void *params, mx_error *err) {
   im2col_params *p = params;

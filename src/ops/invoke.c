@@ -51,6 +51,13 @@ static mx_tensor tensor_of(const mx_array *a) {
   return (mx_tensor){.data = mx_array_data(a), .shape = a->shape, .dtype = a->dtype};
 }
 
+static mx_status named(const mx_op *op, mx_status st, mx_error *err) {
+  if (st == MX_OK) return st;
+  mx_error_prefix(err, "%s", op->name);
+  mx_error_set(err, op, "%s", op->name);
+  return st;
+}
+
 /* ---- prepared states, kept for repeated calls with the same parameters and shapes ---- */
 
 enum { CACHE = 64 };
@@ -128,7 +135,7 @@ static mx_status cached_make(mx_call *c, void **params, const mx_dict *attrs, co
   memcpy(e->shape, f->shape, n * sizeof(mx_shape));
   memcpy(e->dtype, f->dtype, n * sizeof(mx_dtype));
   mx_status st = mx_dict_copy(&e->attrs, attrs, err);
-  if (st == MX_OK) st = c->op->prepare(c, err);
+  if (st == MX_OK) st = named(c->op, c->op->prepare(c, err), err);
   if (st != MX_OK) {
     cached_free(e);
     return st;
@@ -216,11 +223,7 @@ static mx_status run(mx_call *c, mx_kernel kernel, mx_error *err) {
   if (c->workspace_bytes) MX_TRY(mx_pool_alloc(c->device, c->workspace_bytes, &c->workspace, err));
   mx_status st = kernel(c, err);
   if (c->workspace_bytes) mx_pool_free(c->device, c->workspace, c->workspace_bytes);
-  if (st != MX_OK) {
-    mx_error_prefix(err, "%s", c->op->name);
-    mx_error_set(err, op, "%s", c->op->name);
-  }
-  return st;
+  return named(c->op, st, err);
 }
 
 static mx_status prepare_and_run(mx_call *c, void **params, const mx_dict *attrs, const frame *f, mx_error *err) {

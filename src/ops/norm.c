@@ -372,7 +372,7 @@ static mx_status backward_prepare(mx_call *c, mx_error *err) {
 /* Rows in blocks; every block sums the gradients of gamma and beta apart. */
 static void backward_rows(const axis_view *v, backward_arrays a, char *workspace) {
   const size_t size = mx_dtype_size(v->dtype), sum_size = mx_dtype_size(v->stats), cells = (size_t)v->n * sum_size;
-  if (a.dgamma || a.dbeta) memset(workspace, 0, 2 * (size_t)v->blocks * cells);
+  if (workspace && (a.dgamma || a.dbeta)) memset(workspace, 0, 2 * (size_t)v->blocks * cells);
 #pragma omp parallel for num_threads(mx_threads_for(v->outer * v->n, MX_GRAIN))
   for (int64_t b = 0; b < v->blocks; b++) {
     char *dgamma = a.dgamma ? workspace + (size_t)b * cells : NULL;

@@ -262,7 +262,7 @@ static mx_status find_diagonal(const diag_params *p, const mx_shape *in, diagona
   if (rows < 0 || cols < 0) return MX_OK;
   int64_t row = p->k < 0 ? (p->k < -rows ? rows : -p->k) : 0, col = p->k > 0 ? (p->k > cols ? cols : p->k) : 0;
   d->count = rows - row < cols - col ? rows - row : cols - col;
-  if (d->count <= 0 || !mx_shape_known(in)) return MX_OK;
+  if (d->count <= 0 || !mx_shape_known(in) || mx_shape_size(in) == INT64_MAX) return MX_OK; /* too large to exist */
   int64_t stride[MX_MAX_NDIM];
   mx_shape_strides(in, stride);
   d->offset = row * stride[d->axis1] + col * stride[d->axis2];

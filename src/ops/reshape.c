@@ -34,7 +34,12 @@ static mx_status bad_spec(const mx_shape *spec, const mx_shape *in, const char *
   return MX_ERR_SHAPE;
 }
 
-static int64_t times(int64_t a, int64_t b) { return a < 0 || b < 0 ? MX_DIM_UNKNOWN : a * b; }
+/* INT64_MAX at most. */
+static int64_t times(int64_t a, int64_t b) {
+  int64_t product;
+  if (a < 0 || b < 0) return MX_DIM_UNKNOWN;
+  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
 
 /* The dimension `at` of out, from the size of the input; stays unknown when that is not known yet. */
 static mx_status fill_rest(const mx_shape *spec, const mx_shape *in, mx_shape *out, int at, mx_error *err) {

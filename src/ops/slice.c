@@ -28,7 +28,7 @@ static void region_copy(const region *r, const mx_shape *large_shape, size_t ele
   for (int i = 0; i < r->ndim; i++)
     if (r->count[i] == 0) return;
   for (int i = r->ndim - 1; i >= 0; i--) {
-    int64_t far = r->step[i] * stride[i];
+    int64_t far = r->count[i] > 1 ? r->step[i] * stride[i] : 0; /* a single one may have any step */
     offset += r->begin[i] * stride[i];
     s.dim[i] = r->count[i];
     s.src[i] = small_out ? far : packed;
@@ -499,7 +499,7 @@ static mx_status assign_scalar_kernel(const mx_call *c, mx_error *err) {
   mx_strided s = {.ndim = r.ndim};
   for (int i = 0; i < r.ndim; i++) {
     s.dim[i] = r.count[i];
-    s.dst[i] = r.count[i] ? r.step[i] * stride[i] : 0;
+    s.dst[i] = r.count[i] > 1 ? r.step[i] * stride[i] : 0;
     offset += r.begin[i] * stride[i];
   }
   mx_strided_copy(&s, element, &value, (char *)c->out[0].data + offset * (int64_t)element);
