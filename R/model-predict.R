@@ -2,8 +2,13 @@
 
 #' Predict with a model
 #'
-#' @param object,model A model of class `MXFeedForwardModel`, serialized or not. `model` is MXNet's name for it: either
-#'   does.
+#' The method of [stats::predict()] for trained models:
+#' ```
+#' predict(model, X, ctx = NULL, array.batch.size = 128, array.layout = "auto",
+#'         allow.extra.params = FALSE)
+#' ```
+#'
+#' @param model A model of class `MXFeedForwardModel`, serialized or not.
 #' @param X New data: an array whose last dimension counts the examples, a matrix or data frame with examples in rows, a
 #'   named list of arrays for a network with several inputs, or an iterator (reset first; every example is predicted
 #'   once, in order).
@@ -12,21 +17,23 @@
 #' @param array.layout `"colmajor"`, `"rowmajor"`, or `"auto"`: a matrix is turned so that it fits the parameters, with
 #'   a warning.
 #' @param allow.extra.params Ignore parameters that the network does not have? Otherwise they are errors.
-#' @param ... Nothing else is accepted.
 #' @return An R array of dim `c(outputs, n)` (for regression `c(1, n)`), one column per example whatever the layout:
 #'   `t()` gives one row per example. Of a network with several outputs the first is returned.
-#' @section Errors: `mxnet_value_error` for data of another kind, an ambiguous layout, extra parameters or unknown
-#'   arguments, `mxnet_shape_error` for data that does not fit.
+#' @section Errors: `mxnet_value_error` for data of another kind, an ambiguous layout or extra parameters,
+#'   `mxnet_shape_error` for data that does not fit.
 #' @examples
 #' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1, name = "fc")
 #' params <- list(fc_weight = mx.nd.ones(c(2, 1)), fc_bias = mx.nd.zeros(1))
 #' model <- structure(list(symbol = net, arg.params = params, aux.params = list()),
 #'   class = "MXFeedForwardModel")
 #' predict(model, matrix(1:6, 2), array.layout = "colmajor")
-#' @export
-predict.MXFeedForwardModel <- function(object, X, ctx = NULL, array.batch.size = 128, array.layout = "auto",
-                                       allow.extra.params = FALSE, ..., model = object) {
-  if (...length()) mx.stop("value", sub("list", "Unused arguments ", deparse1(substitute(list(...)))), ".")
+#' @name predict.MXFeedForwardModel
+NULL
+
+# The method: .onLoad registers it, because MXNet's arguments, which people's code names, are not those of the generic,
+# as R CMD check wants of methods in NAMESPACE.
+mx.model.predict <- function(model, X, ctx = NULL, array.batch.size = 128, array.layout = "auto",
+                             allow.extra.params = FALSE) {
   model <- mx.model.internal.check(model)
   on <- mx.util.devices(ctx)[[1L]]
   model <- mx.predict.internal.params(model, allow.extra.params)

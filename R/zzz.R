@@ -25,6 +25,7 @@
 
 .onLoad <- function(libname, pkgname) {
   ns <- topenv()
+  registerS3method("predict", "MXFeedForwardModel", mx.model.predict, asNamespace("stats"))
   .Call(ffi_initialize, ns, new("Rcpp_MXSymbol"), new("Rcpp_MXExecutor"))
 }
 

@@ -20,16 +20,14 @@ test_that("predictions are the network's, in any batch size and layout", {
   expect_error(predict(model, matrix(1:15, 3), array.layout = "colmajor"), class = "mxnet_shape_error")
 })
 
-test_that("arguments go by position, by MXNet's names and by those of the generic", {
+test_that("arguments are MXNet's, by position and by name", {
   X <- matrix(rnorm(22), 2)
   model <- model.plain(data = c(2, 4))
   expected <- by.hand(model, X)
   expect_equal(predict(model, X, NULL, 4, "colmajor", FALSE), expected, tolerance = 1e-6)
   expect_equal(predict(model = model, X = X, array.layout = "colmajor"), expected, tolerance = 1e-6)
-  expect_equal(predict(model, array.batch = 4, array.layout = "colmajor", X = X), expected, tolerance = 1e-6)
-  expect_equal(predict(object = model, X = X, array.layout = "colmajor"), expected, tolerance = 1e-6)
-  expect_error(predict(model, X, layout = "colmajor"), "Unused arguments (layout = \"colmajor\")", fixed = TRUE,
-               class = "mxnet_value_error")
+  expect_named(formals(getS3method("predict", "MXFeedForwardModel")),
+               c("model", "X", "ctx", "array.batch.size", "array.layout", "allow.extra.params"))
 })
 
 test_that("iterators are read from the start, without padding", {
