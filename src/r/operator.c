@@ -319,6 +319,18 @@ static SEXP operand(SEXP x, const char *argument, const mx_array *like) {
                             mx_dtype_is_float(like->dtype) ? like->dtype : MX_FLOAT32);
 }
 
+/* Like a vector in R, an array of one dimension goes with any array of as many elements: labels with predictions. */
+static SEXP vector_as(SEXP x, const mx_shape *shape) {
+  mx_array *a = mxr_ndarray(x, "x"), *view = NULL;
+  if (a->shape.ndim != 1 || shape->ndim == 1 || mx_array_size(a) != mx_shape_size(shape)) return x;
+  mx_error err;
+  SEXP out = PROTECT(mxr_pointer_new(MXR_NDARRAY));
+  MXR_CHECK(mx_array_view(a, 0, shape, &view, &err), err);
+  mxr_pointer_set(out, MXR_NDARRAY, view);
+  UNPROTECT(1);
+  return out;
+}
+
 __attribute__((noreturn)) static void stop_shapes(const char *generic, const mx_op *op, const mx_shape *a,
                                                   const mx_shape *b) {
   char left[MX_SHAPE_TEXT], right[MX_SHAPE_TEXT];
@@ -345,11 +357,13 @@ static SEXP binary(const char *generic, SEXP e1, SEXP e2) {
   const mx_array *like = nd1 ? mxr_ndarray(e1, "e1") : mxr_ndarray(e2, "e2");
   e1 = PROTECT(operand(e1, "e1", like));
   e2 = PROTECT(operand(e2, "e2", like));
+  e1 = PROTECT(vector_as(e1, &mxr_ndarray(e2, "e2")->shape));
+  e2 = PROTECT(vector_as(e2, &mxr_ndarray(e1, "e1")->shape));
   mx_array *in[2] = {mxr_ndarray(e1, "e1"), mxr_ndarray(e2, "e2")};
   if (!mx_shape_equal(&in[0]->shape, &in[1]->shape)) stop_shapes(generic, arith_op(a, 0), &in[0]->shape, &in[1]->shape);
   mxr_attrs none = {0};
   SEXP out = mxr_invoke(arith_op(a, 0), &none, in, 2, R_NilValue, NULL);
-  UNPROTECT(2);
+  UNPROTECT(4);
   return out;
 }
 

@@ -37,13 +37,24 @@ test_that("numbers keep their precision", {
   expect_equal(as.array(x * 2.5), c(17.5, -17.5))
 })
 
+test_that("an array of one dimension goes with any of as many elements", {
+  m <- matrix(1:6, 2)
+  expect_equal(as.array(nd(m) - nd(6:1)), m - 6:1)
+  expect_equal(as.array(nd(6:1) / nd(m)), 6:1 / m, tolerance = 1e-6)
+  expect_equal(as.array(nd(1:3) + matrix(1:3, 1)), 1:3 + matrix(1:3, 1))
+  label <- nd(c(1, 0, 1))
+  expect_identical(dim(label == nd(matrix(c(1, 1, 1), 1))), c(1L, 3L))
+  expect_identical(dim(label), 3L)
+})
+
 test_that("operands that do not fit are errors", {
   x <- nd(1:3)
   expect_error(x + "a", class = "mxnet_value_error")
   expect_error(x + NULL, class = "mxnet_value_error")
   expect_error(x + list(1), class = "mxnet_value_error")
   expect_error(x + 1:2, class = "mxnet_shape_error")
-  expect_error(x + matrix(1:3, 1), class = "mxnet_shape_error")
+  expect_error(x + matrix(1:2, 1), class = "mxnet_shape_error")
+  expect_error(mx.nd.ones(c(3, 1)) + mx.nd.ones(c(1, 3)), class = "mxnet_shape_error")
   expect_error(mx.nd.ones(c(2, 3)) + mx.nd.ones(c(1, 3)), class = "mxnet_shape_error")
   expect_error(suppressWarnings(x + mx.symbol.Variable("s")))
   expect_error(suppressWarnings(x + factor("a")))
