@@ -116,7 +116,7 @@ mx.symbol.infer.shape <- function(symbol, ...) {
 #' @export
 mx.symbol.save <- function(symbol, filename) {
   check.symbol(symbol)
-  write.text(.Call(ffi_symbol_json, symbol), path.expand(filename))
+  write.text(.Call(ffi_symbol_json, symbol), mx.util.path(filename, "filename"))
 }
 
 # A reader never sees half of the file, nor does a crash leave one.
@@ -125,7 +125,7 @@ write.text <- function(text, path) invisible(.Call(ffi_text_save, text, path))
 #' @rdname mx.symbol
 #' @export
 mx.symbol.load <- function(file.name) {
-  path <- path.expand(file.name)
+  path <- mx.util.path(file.name, "file.name")
   if (!file.exists(path) || dir.exists(path))
     mx.stop("io", "\"", path, "\" is not a file that can be read.", argument = "file.name")
   text <- readChar(path, file.size(path), useBytes = TRUE)
@@ -166,7 +166,11 @@ mx.symbol.load.json <- function(json.str) .Call(ffi_symbol_from_json, json.str)
 #' @export
 `$<-.Rcpp_MXSymbol` <- function(x, name, value) {
   if (name != "attributes") mx.stop("value", "Only `attributes` of a symbol can be assigned to, not '", name, "'.")
-  .Call(ffi_symbol_set_attributes, x, value)
+  # s$attributes$key <- "value" hands back all attributes: what did not change need not be written, and an old value
+  # under another name of the key (lr_mult is __lr_mult__) must not be.
+  own <- .Call(ffi_symbol_attributes, x)
+  same <- vapply(names(value), function(n) identical(value[[n]], own[[n]]), NA)
+  .Call(ffi_symbol_set_attributes, x, if (any(same)) value[!same] else value)
   x
 }
 

@@ -25,6 +25,12 @@ const char *mx_legacy_key(const char *key) {
   return NULL;
 }
 
+const char *mx_legacy_old_key(const char *key) {
+  for (int i = 0; i < KEYS; i++)
+    if (!strcmp(key, keys[i].now)) return keys[i].old;
+  return NULL;
+}
+
 const char *mx_legacy_input_key(const char *key, int *prefix) {
   size_t length = strlen(key);
   for (int i = 0; i < KEYS; i++) {

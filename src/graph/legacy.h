@@ -1,4 +1,4 @@
-/* What older releases did differently, and how saved graphs are brought to today's form. Internal to graph/. */
+/* What older releases did differently, and how saved graphs are brought to today's form. */
 #ifndef MX_GRAPH_LEGACY_H
 #define MX_GRAPH_LEGACY_H
 
@@ -10,6 +10,9 @@ enum { MX_VERSION_NOW = 10901, MX_VERSION_UNKNOWN = 800 };
 /* Attributes that were once written without underscores ("lr_mult" is "__lr_mult__"): the form in use for such a key,
  * NULL for any other. */
 const char *mx_legacy_key(const char *key);
+
+/* The other way round: "__lr_mult__" was "lr_mult". */
+const char *mx_legacy_old_key(const char *key);
 
 /* Keys such as "weight_lr_mult", which an operator once passed on to its input "weight": the attribute's form in use,
  * with the length of the input's name in *prefix; NULL for any other key. */

@@ -6,6 +6,7 @@
 #include "r/glue.h"
 
 #include "core/memory.h"
+#include "graph/legacy.h"
 #include "io/file.h"
 
 /* A pointer for the result first, then the core call that fills it. */
@@ -185,17 +186,31 @@ SEXP ffi_symbol_outputs(SEXP x) { return names_of(x, mx_symbol_outputs); }
 
 /* ---- attributes ---- */
 
-SEXP ffi_symbol_attributes(SEXP x) {
-  const mx_dict *d = mx_symbol_attributes(mxr_symbol(x, "x"));
-  int n = d ? d->n : 0;
-  SEXP out = PROTECT(Rf_allocVector(VECSXP, n)), names = PROTECT(Rf_allocVector(STRSXP, n));
-  for (int i = 0; i < n; i++) {
-    SET_VECTOR_ELT(out, i, Rf_ScalarString(Rf_mkCharCE(d->value[i], CE_UTF8)));
-    SET_STRING_ELT(names, i, Rf_mkCharCE(d->key[i], CE_UTF8));
+/* Those with underscores of today that had a name without appear under both, as in the reference. */
+static SEXP attributes_of(const mx_dict *d, int aliases) {
+  SEXP out = PROTECT(Rf_allocVector(VECSXP, d->n + aliases)), names = PROTECT(Rf_allocVector(STRSXP, d->n + aliases));
+  int at = 0;
+  for (int i = 0; i < d->n; i++) {
+    SEXP value = Rf_ScalarString(Rf_mkCharCE(d->value[i], CE_UTF8));
+    SET_VECTOR_ELT(out, at, value);
+    SET_STRING_ELT(names, at++, Rf_mkCharCE(d->key[i], CE_UTF8));
+    const char *old = mx_legacy_old_key(d->key[i]);
+    if (!old) continue;
+    SET_VECTOR_ELT(out, at, value);
+    SET_STRING_ELT(names, at++, Rf_mkCharCE(old, CE_UTF8));
   }
-  if (n) Rf_setAttrib(out, R_NamesSymbol, names);
+  if (at) Rf_setAttrib(out, R_NamesSymbol, names);
   UNPROTECT(2);
   return out;
+}
+
+SEXP ffi_symbol_attributes(SEXP x) {
+  static const mx_dict none;
+  const mx_dict *d = mx_symbol_attributes(mxr_symbol(x, "x"));
+  int aliases = 0;
+  if (!d) d = &none;
+  for (int i = 0; i < d->n; i++) aliases += mx_legacy_old_key(d->key[i]) != NULL;
+  return attributes_of(d, aliases);
 }
 
 SEXP ffi_symbol_set_attributes(SEXP x, SEXP values) {

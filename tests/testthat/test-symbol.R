@@ -167,6 +167,19 @@ test_that("attributes are read and set", {
   expect_error(x$attributes <- list("a"), class = "mxnet_value_error")
 })
 
+test_that("attributes with underscores are known without them, as in old scripts", {
+  x <- mx.symbol.Variable("x")
+  x$attributes <- list(wd_mult = "2", mood = "good")
+  expect_identical(x$attributes$wd_mult, "2")
+  expect_identical(x$attributes$`__wd_mult__`, "2")
+  x$attributes$wd_mult <- "3"
+  expect_identical(x$attributes$`__wd_mult__`, "3")
+  x$attributes$`__wd_mult__` <- "4"
+  expect_identical(x$attributes$wd_mult, "4")
+  expect_match(x$as.json(), "\"__wd_mult__\": \"4\"", fixed = TRUE)
+  expect_false(grepl("\"wd_mult\"", x$as.json(), fixed = TRUE))
+})
+
 test_that("JSON goes round and files are whole", {
   again <- mx.symbol.load.json(net$as.json())
   expect_identical(again$as.json(), net$as.json())
