@@ -30,8 +30,9 @@
 #' @param config `"seq-to-one"` or `"one-to-one"`.
 #' @param cell_type `"lstm"` or `"gru"`.
 #' @param masking Are sequences padded? Then `seq.mask` holds their lengths.
-#' @param output_last_state Return the last states too? The result is then a group: output, hidden state and, for LSTM,
-#'   cell state of each layer.
+#' @param output_last_state Give the last states too? `rnn.graph.unroll` then returns a group: output, hidden state and,
+#'   for LSTM, cell state of each layer. `rnn.graph` returns the output alone, so that it can be trained as it is; the
+#'   states are among its [internals()], as `RNN_state_output` and, for LSTM, `RNN_statecell_output`.
 #' @param rnn.state,rnn.state.cell Symbols of the initial states; variables of these names by default.
 #' @param init.state List of symbols for the initial states in the order `init_1_h`, `init_1_c`, `init_2_h`, ... (GRU:
 #'   only `_h`); `NULL`: none, or variables of these names with `output_last_state`.
@@ -53,7 +54,8 @@
 rnn.graph <- function(num_rnn_layer, input_size = NULL, num_embed = NULL, num_hidden, num_decode, dropout = 0,
                       ignore_label = -1, bidirectional = F, loss_output = NULL, config, cell_type, masking = F,
                       output_last_state = F, rnn.state = NULL, rnn.state.cell = NULL, prefix = "") {
-  mx.rnn.internal.check(input_size, num_embed, loss_output, config, cell_type)
+  mx.rnn.internal.check(num_rnn_layer, input_size, num_embed, num_hidden, dropout, ignore_label, loss_output, config,
+                        cell_type, masking, output_last_state, prefix)
   name <- function(x) paste0(prefix, x)
   variable <- function(x) mx.symbol.Variable(name(x))
   label <- mx.symbol.Variable("label")
@@ -66,10 +68,8 @@ rnn.graph <- function(num_rnn_layer, input_size = NULL, num_embed = NULL, num_hi
                    state_outputs = output_last_state, mode = cell_type, name = name("RNN"))
   rnn <- do.call(mx.symbol.RNN, c(inputs, settings))
   hidden <- if (output_last_state) rnn[[1L]] else rnn
-  out <- mx.rnn.internal.output(hidden, num_hidden * (1 + bidirectional), num_decode, label, config, masking,
-                                loss_output, ignore_label, name)
-  if (!output_last_state) return(out)
-  do.call(mx.symbol.Group, c(list(out), lapply(seq_len(1L + (cell_type == "lstm")) + 1L, function(i) rnn[[i]])))
+  mx.rnn.internal.output(hidden, num_hidden * (1 + bidirectional), num_decode, label, config, masking, loss_output,
+                         ignore_label, name)
 }
 
 #' @rdname rnn.graph
@@ -78,7 +78,8 @@ rnn.graph.unroll <- function(num_rnn_layer, seq_len, input_size = NULL, num_embe
                              dropout = 0, ignore_label = -1, loss_output = NULL, init.state = NULL, config,
                              cell_type = "lstm", masking = F, output_last_state = F, prefix = "", data_name = "data",
                              label_name = "label") {
-  mx.rnn.internal.check(input_size, num_embed, loss_output, config, cell_type)
+  mx.rnn.internal.check(num_rnn_layer, input_size, num_embed, num_hidden, dropout, ignore_label, loss_output, config,
+                        cell_type, masking, output_last_state, prefix)
   name <- function(x) paste0(prefix, x)
   label <- mx.symbol.Variable(label_name)
   steps <- mx.rnn.internal.input(mx.symbol.Variable(data_name), input_size, num_embed, name)
@@ -112,7 +113,15 @@ rnn.graph.unroll <- function(num_rnn_layer, seq_len, input_size = NULL, num_embe
   do.call(mx.symbol.Group, c(list(out), unname(unlist(lapply(state, `[`, states)))))
 }
 
-mx.rnn.internal.check <- function(input_size, num_embed, loss_output, config, cell_type) {
+mx.rnn.internal.check <- function(num_rnn_layer, input_size, num_embed, num_hidden, dropout, ignore_label,
+                                  loss_output, config, cell_type, masking, output_last_state, prefix) {
+  mx.util.count(num_rnn_layer, "num_rnn_layer")
+  mx.util.count(num_hidden, "num_hidden")
+  mx.util.scalar(dropout, "dropout", 0)
+  mx.util.scalar(ignore_label, "ignore_label")
+  mx.util.flag(masking, "masking")
+  mx.util.flag(output_last_state, "output_last_state")
+  mx.util.string(prefix, "prefix", empty = TRUE)
   mx.util.choice(config, "config", c("seq-to-one", "one-to-one"))
   mx.util.choice(cell_type, "cell_type", c("lstm", "gru"))
   if (!is.null(loss_output)) mx.util.choice(loss_output, "loss_output", c("softmax", "linear", "logistic", "MAE"))
@@ -137,7 +146,7 @@ mx.rnn.internal.states <- function(init.state, layers, states, wanted, name) {
     return(init.state)
   }
   init.state <- unlist(init.state)
-  if (length(init.state) != layers * length(states))
+  if (length(init.state) != layers * length(states) || !all(vapply(init.state, is.mx.symbol, NA)))
     mx.stop("value", "`init.state` needs ", layers * length(states), " symbols, not ", length(init.state), ".")
   lapply(seq_len(layers), function(i) stats::setNames(init.state[(i - 1) * length(states) + seq_along(states)], states))
 }

@@ -36,6 +36,8 @@ test_that("the fused operator carries its state through input.params", {
                    config = "one-to-one", cell_type = "lstm",
                    loss_output = "softmax", output_last_state = TRUE)
   params <- params.of(net, data = c(6, 1), label = c(6, 1))
+  inner <- internals(net)
+  net <- mx.symbol.Group(inner[["loss_output"]], inner[["RNN_state_output"]], inner[["RNN_statecell_output"]])
   x <- matrix(c(0, 3, 1, 2, 2, 0), 6)
   it <- function(rows) mx.io.arrayiter(x[rows, , drop = FALSE], x[rows, , drop = FALSE], batch.size = 1)
   all <- mx.infer.rnn.one(it(1:6), net, params, NULL)
