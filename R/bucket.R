@@ -29,10 +29,12 @@
 mx.io.bucket.iter <- function(buckets, batch.size, data.mask.element = 0, shuffle = FALSE, seed = 123) {
   if (!is.list(buckets) || !length(buckets) || is.null(names(buckets)) || !all(nzchar(names(buckets))))
     mx.stop("value", "`buckets` must be a list named by sequence length.")
+  data.mask.element <- mx.util.scalar(data.mask.element, "data.mask.element")
   arrays <- mapply(mx.bucket.internal.arrays, buckets, names(buckets), MoreArgs = list(mask = data.mask.element),
                    SIMPLIFY = FALSE)
   batch.size <- mx.util.count(batch.size, "batch.size")
   shuffle <- mx.util.flag(shuffle, "shuffle")
+  seed <- mx.util.scalar(seed, "seed")
   BucketIter$new(buckets = buckets, arrays = arrays, batch.size = batch.size, data.mask.element = data.mask.element,
                  shuffle = shuffle, seed = seed)
 }
@@ -164,50 +166,70 @@ mx.model.buckets <- function(symbol, train.data, eval.data = NULL, metric = NULL
                              optimizer = "sgd", ctx = NULL, batch.end.callback = NULL, epoch.end.callback = NULL,
                              kvstore = "local", verbose = TRUE, metric_cpu = TRUE) {
   several <- is.list(symbol) && !is.mx.symbol(symbol)
-  if (!all(vapply(if (several) symbol else list(symbol), is.mx.symbol, NA))) mx.stop("value",
-      "symbol must be a symbol or a list of symbols.")
+  if (!length(symbol) || !all(vapply(if (several) symbol else list(symbol), is.mx.symbol, NA)))
+    mx.stop("value", "symbol must be a symbol or a list of symbols, not ", mx.util.say(symbol), ".")
+  train.data <- mx.io.internal.check(train.data, "train.data")
+  if (!is.null(eval.data)) eval.data <- mx.io.internal.check(eval.data, "eval.data")
+  arg.params <- mx.model.internal.params(arg.params, "arg.params")
+  aux.params <- mx.model.internal.params(aux.params, "aux.params")
+  fixed.params <- mx.util.names(fixed.params, "fixed.params")
+  verbose <- mx.util.flag(verbose, "verbose")
   if (several && !inherits(train.data, "BucketIter"))
     mx.stop("value", "A list of symbols needs a bucket iterator (mx.io.bucket.iter).")
   devices <- mx.util.devices(ctx)
-  symbol.of <- function(iter) {
-    if (!several) return(symbol)
-    found <- symbol[[names(iter$bucketID)]]
-    if (is.null(found)) mx.stop("value", "There is no symbol for bucket ", names(iter$bucketID), "; there are ",
-                                mx.util.and(names(symbol)), ".")
-    found
-  }
   if (inherits(train.data, "BucketIter")) train.data$reset()
   batch <- mx.model.internal.first(train.data)
-  feed.of <- function(symbol, batch) {
-    inputs <- intersect(symbol$arguments, names(batch))
-    if (!length(inputs)) mx.stop("value", "The network takes none of the entries of a batch: ",
-                                 mx.util.and(names(batch)), ".")
-    stats::setNames(inputs, inputs)
-  }
-
   # Every bucket has the parameters of the first, which is the one of the result too.
   first <- if (several) symbol[[1L]] else symbol
   begin <- if (several) mx.bucket.internal.batch(train.data, names(symbol)[1L], batch) else batch
-  feed <- feed.of(first, begin)
+  feed <- mx.bucket.internal.feed(first, begin)
   shapes <- mx.train.internal.shapes(begin, feed)
   params <- mx.model.init.params(first, shapes, NULL, initializer, mx.cpu())
   merge <- function(own, given, known)
     utils::modifyList(own, lapply(given[setdiff(intersect(names(given), known), names(feed))], mx.util.as.nd))
   params$arg.params <- merge(params$arg.params, arg.params, first$arguments)
   params$aux.params <- merge(params$aux.params, aux.params, first$auxiliary.states)
-  slices <- mx.model.slice.shape(shapes, length(devices))
-  net <- mx.net.new(first, devices, slices[[1L]]$shape, params$arg.params, params$aux.params, fixed.params,
-                    states = TRUE)
-
   if (is.character(optimizer)) {
     rescale.grad <- mx.model.internal.rescale(utils::tail(shapes[[1L]], 1L))
     optimizer <- mx.opt.create(optimizer, rescale.grad = rescale.grad)
   }
   kvstore <- mx.model.create.kvstore(kvstore, params$arg.params, length(devices), verbose = verbose)
+  grad.req <- ifelse(first$arguments %in% c(names(feed), fixed.params), "null", "write")
+  mx.model.train.buckets(symbol, devices, train.data, eval.data, begin[feed], params$arg.params, params$aux.params,
+                         grad.req, NULL, begin.round, num.round, optimizer, metric, metric_cpu, epoch.end.callback,
+                         batch.end.callback, kvstore, verbose)
+}
+
+# Which entry of a batch each input of the network gets.
+mx.bucket.internal.feed <- function(symbol, batch) {
+  inputs <- intersect(symbol$arguments, names(batch))
+  if (!length(inputs))
+    mx.stop("value", "The network takes none of the entries of a batch: ", mx.util.and(names(batch)), ".")
+  stats::setNames(inputs, inputs)
+}
+
+# `dlist`: a batch, for its dims; `grad.req`: "write" or "null" for each argument. Arrays are found by their names, so
+# the reference's `arg.update.idx`, which orders them, has no use here.
+mx.model.train.buckets <- function(symbol, ctx, train.data, eval.data, dlist, arg.params, aux.params, grad.req,
+                                   arg.update.idx, begin.round, end.round, optimizer, metric, metric_cpu,
+                                   epoch.end.callback, batch.end.callback, kvstore, verbose) {
+  several <- !is.mx.symbol(symbol)
+  first <- if (several) symbol[[1L]] else symbol
+  symbol.of <- function(iter) {
+    if (!several) return(symbol)
+    found <- symbol[[names(iter$bucketID)]]
+    if (is.null(found))
+      mx.stop("value", "There is no symbol for bucket ", names(iter$bucketID), "; there are ",
+              mx.util.and(names(symbol)), ".")
+    found
+  }
+  shapes <- mx.train.internal.shapes(dlist, stats::setNames(names(dlist), names(dlist)))
+  net <- mx.net.new(first, ctx, mx.model.slice.shape(shapes, length(ctx))[[1L]]$shape, arg.params, aux.params,
+                    first$arguments[grad.req == "null"], states = TRUE)
   groups <- new.env(parent = emptyenv())
   group.of <- function(iter, batch, is.train) {
     own <- symbol.of(iter)
-    feed <- feed.of(own, batch)
+    feed <- mx.bucket.internal.feed(own, batch)
     shapes <- mx.train.internal.shapes(batch, feed)
     key <- paste(c(if (several) names(iter$bucketID), unlist(shapes)), collapse = " ")
     group <- groups[[key]]
@@ -219,9 +241,8 @@ mx.model.buckets <- function(symbol, train.data, eval.data = NULL, metric = NULL
     }
     group
   }
-  mx.train.loop(net, group.of, train.data, eval.data, metric, optimizer, kvstore, begin.round, num.round,
-                epoch.end.callback, batch.end.callback,
-                verbose, metric_cpu)
+  mx.train.loop(net, group.of, train.data, eval.data, metric, optimizer, kvstore, begin.round, end.round,
+                epoch.end.callback, batch.end.callback, verbose, metric_cpu)
 }
 
 # A batch of a certain bucket, for its shapes.

@@ -46,6 +46,16 @@
 #' @export
 is.mx.dataiter <- function(x) inherits(x, "Rcpp_MXNativeDataIter") || inherits(x, "Rcpp_MXArrayDataIter")
 
+# An iterator of whatever class: what has the four methods.
+mx.io.internal.check <- function(x, name) {
+  if (is.mx.dataiter(x) || inherits(x, "BucketIter")) return(x)
+  has <- function(method) is.function(tryCatch(x[[method]], error = function(e) NULL))
+  if (!(is.list(x) || is.environment(x)) || !all(vapply(c("reset", "iter.next", "value", "num.pad"), has, NA)))
+    mx.stop("value", "`", name, "` must be an iterator (see is.mx.dataiter), not ", mx.util.say(x), ".",
+            argument = name, call = sys.call(-1))
+  x
+}
+
 # A method that was not overridden, or an object without a source.
 mx.io.internal.source <- function(source, method) {
   if (!is.list(source)) mx.stop("state", "An iterator class of one's own must define the method ", method, "().")
@@ -209,8 +219,9 @@ mx.io.internal.slices <- function(arrays, batch.size, most = 20000) {
 #' mx.io.extract(it, "label")
 #' @export
 mx.io.extract <- function(iter, field) {
-  if (!is.mx.dataiter(iter)) mx.stop("value", "`iter` must be an iterator, not ", mx.util.say(iter), ".")
-  packer <- mx.io.internal.packer()
+  iter <- mx.io.internal.check(iter, "iter")
+  field <- mx.util.string(field, "field")
+  packer <- mx.nd.arraypacker()
   iter$reset()
   while (iter$iter.next()) {
     value <- iter$value()[[field]]
@@ -221,25 +232,36 @@ mx.io.extract <- function(iter, field) {
   packer$get()
 }
 
-# Joins arrays on the last R dimension, in R's memory; the last `pad` examples of each are left out.
-mx.io.internal.packer <- function() {
+# Joins arrays on the last R dimension, in R's memory: push(array), get(). The last `pad` examples of each are left out.
+mx.nd.arraypacker <- function() {
   parts <- list()
   d <- NULL
   n <- 0
-  list(
-    push = function(x, pad = 0) {
-      x.dim <- dim(x)
-      k <- length(x.dim)
-      keep <- x.dim[k] - pad
-      values <- as.vector(mx.util.as.array(x))
-      if (pad > 0) values <- values[seq_len(prod(x.dim[-k]) * keep)]
-      if (is.null(d)) d <<- x.dim
-      parts[[length(parts) + 1L]] <<- values
-      n <<- n + keep
-    },
-    get = function() {
-      values <- unlist(parts, FALSE, FALSE)
-      if (length(d) > 1L) dim(values) <- c(d[-length(d)], n)
-      values
-    })
+  push <- function(ndarray, pad = 0) {
+    own <- dim(ndarray)
+    if (is.null(own)) own <- length(ndarray)
+    k <- length(own)
+    if (is.null(d)) d <<- own
+    if (!identical(own[-k], d[-length(d)]))
+      mx.stop("shape", "Arrays of dim ", mx.util.dim(d), " and ", mx.util.dim(own), " cannot be joined.",
+              argument = "ndarray")
+    keep <- own[k] - pad
+    values <- as.vector(mx.util.as.array(ndarray))
+    if (pad > 0) values <- values[seq_len(prod(own[-k]) * keep)]
+    parts[[length(parts) + 1L]] <<- values
+    n <<- n + keep
+  }
+  get <- function() {
+    values <- unlist(parts, FALSE, FALSE)
+    if (length(d) > 1L) dim(values) <- c(d[-length(d)], n)
+    values
+  }
+  structure(list(push = push, get = get), class = "Rcpp_NDArrayPacker")
+}
+
+#' @export
+print.Rcpp_NDArrayPacker <- function(x, ...) {
+  joined <- x$get()
+  cat("<NDArrayPacker> ", mx.util.dim(if (is.null(dim(joined))) length(joined) else dim(joined)), "\n", sep = "")
+  invisible(x)
 }

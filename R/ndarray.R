@@ -55,8 +55,6 @@ mx.nd.full <- function(shape, value, ctx = NULL, dtype = "float32") {
   out
 }
 
-mx.nd.internal.empty <- function(shape, ctx = NULL) .Call(ffi_nd_zeros, shape, ctx, "float32")
-
 #' @rdname mx.nd.array
 #' @export
 mx.nd.copyto <- function(src, ctx) .Call(ffi_nd_copyto, src, ctx)
@@ -64,7 +62,7 @@ mx.nd.copyto <- function(src, ctx) .Call(ffi_nd_copyto, src, ctx)
 #' @rdname mx.nd.array
 #' @export
 is.mx.ndarray <- function(src.array) inherits(src.array, "MXNDArray")
-is.MXNDArray <- is.mx.ndarray
+is.MXNDArray <- function(nd) inherits(nd, "MXNDArray")
 
 #' @rdname mx.nd.array
 #' @export
@@ -92,12 +90,12 @@ mx.nd.slice <- function(nd, begin, end) .Call(ffi_nd_slice, nd, begin, end)
 mx.nd.save <- function(ndarray, filename) {
   if (inherits(ndarray, "MXNDArray")) ndarray <- list(ndarray)
   if (!is.list(ndarray)) mx.stop("value", "`ndarray` must be an MXNDArray or a list of them.", argument = "ndarray")
-  invisible(.Call(ffi_nd_save, ndarray, path.expand(filename)))
+  invisible(.Call(ffi_nd_save, ndarray, mx.util.path(filename, "filename")))
 }
 
 #' @rdname mx.nd.save
 #' @export
-mx.nd.load <- function(filename, ctx = NULL) .Call(ffi_nd_load, path.expand(filename), ctx)
+mx.nd.load <- function(filename, ctx = NULL) .Call(ffi_nd_load, mx.util.path(filename, "filename"), ctx)
 
 #' Arrays as R objects
 #'
