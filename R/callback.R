@@ -40,6 +40,8 @@ NULL
 #' @export
 mx.callback.log.train.metric <- function(period, logger = NULL) {
   period <- mx.util.count(period, "period")
+  if (!is.null(logger) && !inherits(logger, "mx.metric.logger"))
+    mx.stop("value", "Invalid mx.metric.logger: `logger` is ", mx.util.say(logger), ".", argument = "logger")
   function(iteration, nbatch, env, verbose = TRUE) {
     if (nbatch %% period != 0 || is.null(env$metric)) return(TRUE)
     report <- function(label, state) {
@@ -47,7 +49,6 @@ mx.callback.log.train.metric <- function(period, logger = NULL) {
       if (nbatch != 0 && verbose) message("Batch [", nbatch, "] ", label, "-", result$name, "=", result$value)
       result$value
     }
-    if (!is.null(logger) && !inherits(logger, "mx.metric.logger")) mx.stop("value", "Invalid mx.metric.logger.")
     train <- report("Train", env$train.metric)
     if (!is.null(logger)) {
       logger$train <- c(logger$train, train)
@@ -84,6 +85,7 @@ mx.callback.log.speedometer <- function(batch.size, frequency = 50) {
 #' @rdname mx.callback
 #' @export
 mx.callback.save.checkpoint <- function(prefix, period = 1) {
+  prefix <- mx.util.path(prefix, "prefix")
   period <- mx.util.count(period, "period")
   function(iteration, nbatch, env, verbose = TRUE) {
     if (iteration %% period == 0) {
@@ -98,7 +100,11 @@ mx.callback.save.checkpoint <- function(prefix, period = 1) {
 #' @export
 mx.callback.early.stop <- function(train.metric = NULL, eval.metric = NULL, bad.steps = NULL, maximize = FALSE,
                                    verbose = FALSE) {
-  default.verbose <- verbose
+  default.verbose <- mx.util.flag(verbose, "verbose")
+  maximize <- mx.util.flag(maximize, "maximize")
+  if (!is.null(train.metric)) train.metric <- mx.util.scalar(train.metric, "train.metric")
+  if (!is.null(eval.metric)) eval.metric <- mx.util.scalar(eval.metric, "eval.metric")
+  if (!is.null(bad.steps)) bad.steps <- mx.util.count(bad.steps, "bad.steps")
   better <- function(value, than) if (maximize) value > than else value < than
   worst <- if (maximize) -Inf else Inf
   best <- worst

@@ -44,9 +44,11 @@ setClass("Rcpp_MXExecutor", slots = c(ptr = "externalptr"))
 #' @export
 mx.simple.bind <- function(symbol, ctx, grad.req = "null", fixed.param = NULL, ...) {
   check.symbol(symbol)
+  fixed.param <- mx.util.names(fixed.param, "fixed.param")
+  grad.req <- mx.util.choice(grad.req, "grad.req", c("null", "write", "add"))
   names <- .Call(ffi_symbol_arguments, symbol)
   null <- names %in% fixed.param | grepl("(data|label)$", names)
-  .Call(ffi_exec_simple_bind, symbol, ctx, ifelse(null, "null", rep_len(as.character(grad.req), length(names))),
+  .Call(ffi_exec_simple_bind, symbol, ctx, ifelse(null, "null", grad.req),
     list(...))
 }
 

@@ -49,21 +49,23 @@ mx.init.internal.drawn <- function(draw) {
 #' @rdname mx.init
 #' @export
 mx.init.uniform <- function(scale) {
-  force(scale)
+  scale <- mx.util.scalar(scale, "scale")
   mx.init.internal.drawn(function(shape, ctx) mx.runif(shape, -scale, scale, ctx))
 }
 
 #' @rdname mx.init
 #' @export
 mx.init.normal <- function(sd) {
-  force(sd)
+  sd <- mx.util.scalar(sd, "sd", 0)
   mx.init.internal.drawn(function(shape, ctx) mx.rnorm(shape, 0, sd, ctx))
 }
 
 #' @rdname mx.init
 #' @export
 mx.init.Xavier <- function(rnd_type = "uniform", factor_type = "avg", magnitude = 3) {
-  force(magnitude)
+  magnitude <- mx.util.scalar(magnitude, "magnitude", 0)
+  rnd_type <- mx.util.string(rnd_type, "rnd_type")
+  factor_type <- mx.util.string(factor_type, "factor_type")
   mx.init.internal.drawn(function(shape, ctx) {
     n <- length(shape)
     fan.out <- shape[n]
@@ -88,6 +90,8 @@ mx.init.Xavier <- function(rnd_type = "uniform", factor_type = "avg", magnitude 
 #' mx.init.create(mx.init.uniform(0.1), list(data = c(2, 3), fc_weight = c(2, 2), fc_bias = 2))
 #' @export
 mx.init.create <- function(initializer, shape.array, ctx = NULL, skip.unknown = TRUE) {
+  mx.util.function(initializer, "initializer", "of a name and a shape (see mx.init)")
+  skip.unknown <- mx.util.flag(skip.unknown, "skip.unknown")
   if (!length(shape.array)) return(list())
   if (is.null(names(shape.array))) mx.stop("value", "`shape.array` must be a named list of dims.")
   arrays <- mapply(function(name, shape) initializer(name, shape, ctx, allow.unknown = skip.unknown),

@@ -17,9 +17,7 @@ mx.io.internal.args <- function(given, iterator, known, required, ignored = char
 }
 
 mx.io.internal.file <- function(path, name) {
-  if (!is.character(path) || length(path) != 1L)
-    mx.stop("value", "`", name, "` must be a file name, not ", mx.util.say(path), ".")
-  path <- path.expand(path)
+  path <- mx.util.path(path, name)
   if (!file.exists(path) || dir.exists(path)) mx.stop("io", "`", name, "`: there is no file ", path, ".")
   path
 }
@@ -65,6 +63,7 @@ mx.io.internal.files <- function(files) {
 # row, whatever was read before.
 mx.io.internal.rows <- function(open, rows, close, shapes, batch.size, round.batch, what,
                                 chunk.numbers = 2^22, kept.numbers = 2^26) {
+  force(round.batch)
   width <- sum(vapply(shapes, prod, 0))
   chunk.rows <- max(1, floor(chunk.numbers / (width * batch.size))) * batch.size
   kept <- list()     # the first chunks of the file, each list(arrays, count)
@@ -181,7 +180,8 @@ mx.io.CSVIter <- function(...) {
   shapes <- list(data = mx.io.internal.shape(a$data.shape, "data.shape"),
                  label = mx.io.internal.shape(a$label.shape, "label.shape"))
   files <- list(data = mx.io.internal.file(a$data.csv, "data.csv"))
-  if (!a$label.csv %in% c("NULL", "")) files$label <- mx.io.internal.file(a$label.csv, "label.csv")
+  if (!identical(a$label.csv, "NULL") && !identical(a$label.csv, ""))
+    files$label <- mx.io.internal.file(a$label.csv, "label.csv")
   width <- vapply(shapes, prod, 0)
   text <- mx.io.internal.files(files)
 
@@ -314,7 +314,7 @@ mx.io.LibSVMIter <- function(...) {
                            c("num.parts", "part.index", "prefetch.buffer", "ctx", "dtype"))
   shapes <- list(data = prod(mx.io.internal.shape(a$data.shape, "data.shape")), label = numeric())
   files <- mx.io.internal.file(a$data.libsvm, "data.libsvm")
-  if (!a$label.libsvm %in% c("NULL", "")) {
+  if (!identical(a$label.libsvm, "NULL") && !identical(a$label.libsvm, "")) {
     files[2L] <- mx.io.internal.file(a$label.libsvm, "label.libsvm")
     shapes$label <- prod(mx.io.internal.shape(a$label.shape, "label.shape"))
   }

@@ -71,7 +71,7 @@ mx.memory.trim <- function() invisible(.Call(ffi_memory_trim))
 #' length(readLines(file))
 #' @export
 mxnet.export <- function(path) {
-  file <- file.path(path.expand(path), "mxnet_generated.R")
+  file <- file.path(mx.util.path(path, "path"), "mxnet_generated.R")
   ns <- topenv()
   text <- unlist(lapply(ls(ns, pattern = "^mx[.](nd|symbol)[.]"), function(name) c(paste(name, "<-"), deparse(get(name,
     ns)))))

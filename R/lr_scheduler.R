@@ -39,17 +39,19 @@ mx.lr_scheduler.internal.reduce <- function(env, factor_val, stop_factor_lr, ver
   else message("Update[", env$num_update, "]: learning rate is changed to ", env$lr)
 }
 
-mx.lr_scheduler.internal.check <- function(step, factor_val) {
+mx.lr_scheduler.internal.check <- function(step, factor_val, stop_factor_lr, verbose) {
   if (!is.numeric(step) || !length(step) || anyNA(step) || any(step < 1))
     mx.stop("value", "Schedule step must be greater or equal than 1 round")
   if (!is.numeric(factor_val) || length(factor_val) != 1L || is.na(factor_val) || factor_val > 1)
     mx.stop("value", "Factor must be no more than 1 to make lr reduce")
+  mx.util.scalar(stop_factor_lr, "stop_factor_lr")
+  mx.util.flag(verbose, "verbose")
 }
 
 #' @rdname mx.lr_scheduler
 #' @export
 mx.lr_scheduler.FactorScheduler <- function(step, factor_val, stop_factor_lr = 1e-08, verbose = TRUE) {
-  mx.lr_scheduler.internal.check(step, factor_val)
+  mx.lr_scheduler.internal.check(step, factor_val, stop_factor_lr, verbose)
   function(env) {
     if (env$num_update > env$count + step) {
       env$count <- env$count + step
@@ -62,7 +64,7 @@ mx.lr_scheduler.FactorScheduler <- function(step, factor_val, stop_factor_lr = 1
 #' @rdname mx.lr_scheduler
 #' @export
 mx.lr_scheduler.MultiFactorScheduler <- function(step, factor_val, stop_factor_lr = 1e-08, verbose = TRUE) {
-  mx.lr_scheduler.internal.check(step, factor_val)
+  mx.lr_scheduler.internal.check(step, factor_val, stop_factor_lr, verbose)
   if (is.unsorted(step, strictly = TRUE)) mx.stop("value", "Schedule step must be an increasing integer list")
   function(env) {
     if (is.null(env$cur_step_ind)) env$cur_step_ind <- 1

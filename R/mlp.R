@@ -31,11 +31,18 @@
 mx.mlp <- function(data, label, hidden_node = 1, out_node, dropout = NULL, activation = "tanh",
                    out_activation = "softmax",
                    ctx = mx.ctx.default(), ...) {
+  if (!is.numeric(hidden_node) || !length(hidden_node))
+    mx.stop("value", "`hidden_node` must be the units of each hidden layer, not ", mx.util.say(hidden_node), ".",
+            argument = "hidden_node")
+  if (!is.character(activation))
+    mx.stop("value", "`activation` must be names of activations, not ", mx.util.say(activation), ".",
+            argument = "activation")
   layers <- length(hidden_node)
   if (!length(activation) %in% c(1L, layers)) mx.stop("value", "Length of activation should be ", layers)
-  if (!is.null(dropout) && length(dropout) != 1L) mx.stop("value", "only accept dropout ratio of length 1.")
-  loss <- switch(as.character(out_activation)[1L], softmax = mx.symbol.SoftmaxOutput,
-                 rmse = mx.symbol.LinearRegressionOutput,
+  if (length(dropout) > 1L) mx.stop("value", "only accept dropout ratio of length 1.", argument = "dropout")
+  if (!is.null(dropout)) dropout <- mx.util.scalar(dropout, "dropout")
+  loss <- switch(if (is.character(out_activation) && length(out_activation) == 1L) out_activation else "",
+                 softmax = mx.symbol.SoftmaxOutput, rmse = mx.symbol.LinearRegressionOutput,
                  logistic = mx.symbol.LogisticRegressionOutput, mx.stop("value", "Not supported yet."))
   activation <- rep_len(activation, layers)
   net <- mx.symbol.Variable("data")

@@ -35,11 +35,12 @@ NULL
 mx.model.predict <- function(model, X, ctx = NULL, array.batch.size = 128, array.layout = "auto",
                              allow.extra.params = FALSE) {
   model <- mx.model.internal.check(model)
+  allow.extra.params <- mx.util.flag(allow.extra.params, "allow.extra.params")
   on <- mx.util.devices(ctx)[[1L]]
   model <- mx.predict.internal.params(model, allow.extra.params)
   iter <- mx.predict.internal.data(X, model, array.layout, array.batch.size)
   iter$reset()
-  packer <- mx.io.internal.packer()
+  packer <- mx.nd.arraypacker()
   run <- NULL
   while (iter$iter.next()) {
     batch <- iter$value()

@@ -148,9 +148,9 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
                           epoch.end.callback, batch.end.callback, verbose, metric_cpu) {
   if (!is.null(metric) && !inherits(metric, "mx.metric"))
     mx.stop("value", "The metric must be an mx.metric (see mx.metric.custom), not ", mx.util.say(metric), ".")
-  for (f in list(epoch.end.callback, batch.end.callback))
-    if (!is.null(f) && !is.function(f)) mx.stop("value", "A callback must be a function (see mx.callback), not ",
-                                                mx.util.say(f), ".")
+  if (!is.null(batch.end.callback)) mx.util.function(batch.end.callback, "batch.end.callback", "(see mx.callback)")
+  if (!is.null(epoch.end.callback)) epoch.end.callback <- mx.train.internal.epoch.callback(epoch.end.callback)
+  metric_cpu <- mx.util.flag(metric_cpu, "metric_cpu")
   begin.round <- mx.util.count(begin.round, "begin.round", 0)
   end.round <- mx.util.count(end.round, "num.round", 0)
   mx.train.internal$last <- NULL
@@ -226,6 +226,13 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
   keep <- function(cnd) mx.train.internal$last <- tryCatch(extract(), error = function(e) NULL)
   withCallingHandlers(run(), interrupt = keep, error = keep)
   extract()
+}
+
+# Callbacks of the oldest releases had no argument `verbose`, which is given by name.
+mx.train.internal.epoch.callback <- function(f) {
+  mx.util.function(f, "epoch.end.callback", "(see mx.callback)")
+  if (any(c("verbose", "...") %in% names(formals(args(f))))) f
+  else function(iteration, nbatch, env, verbose) f(iteration, nbatch, env)
 }
 
 # The metric's state over a validation set.

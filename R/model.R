@@ -71,6 +71,11 @@ mx.model.FeedForward.create <- function(symbol, X, y = NULL, ctx = NULL, begin.r
                                         aux.params = NULL, input.names = NULL, output.names = NULL, fixed.param = NULL,
                                         allow.extra.params = FALSE, metric_cpu = TRUE, ...) {
   if (!is.mx.symbol(symbol)) mx.stop("value", "symbol needs to be MXSymbol, not ", mx.util.say(symbol), ".")
+  input.names <- mx.util.names(input.names, "input.names")
+  output.names <- mx.util.names(output.names, "output.names")
+  fixed.param <- mx.util.names(fixed.param, "fixed.param")
+  allow.extra.params <- mx.util.flag(allow.extra.params, "allow.extra.params")
+  verbose <- mx.util.flag(verbose, "verbose")
   devices <- mx.util.devices(ctx)
   train <- mx.model.internal.data(X, y, array.layout, array.batch.size, "X", "y")
   batch <- mx.model.internal.first(train)
@@ -129,13 +134,18 @@ mx.model.internal.shapes <- function(symbol, known) {
   shapes
 }
 
+# A named list of NDArrays, or NULL.
+mx.model.internal.params <- function(params, name) {
+  if (!is.null(params) && (!is.list(params) || (length(params) && is.null(names(params)))))
+    mx.stop("value", "`", name, "` must be a named list of NDArrays, not ", mx.util.say(params), ".", argument = name)
+  params
+}
+
 # Parameters to start from.
 mx.model.internal.start <- function(symbol, input.shape, output.shape, initializer, arg.params, aux.params,
                                     allow.extra.params) {
   drop <- function(params, known, what) {
-    if (is.null(params)) return(NULL)
-    if (!is.list(params) || (length(params) && is.null(names(params)))) mx.stop("value", "`", what,
-        "` must be a named list of NDArrays.")
+    if (is.null(mx.model.internal.params(params, what))) return(NULL)
     extra <- setdiff(names(params), known)
     if (length(extra) && !allow.extra.params)
       mx.stop("value", "`", what, "` has ", mx.util.and(extra),
@@ -324,7 +334,7 @@ mx.model.slice.shape <- function(shape, nsplit) {
 #' @export
 mx.model.save <- function(model, prefix, iteration) {
   model <- mx.model.internal.check(model)
-  prefix <- path.expand(prefix)
+  prefix <- mx.util.path(prefix, "prefix")
   named <- function(params, kind) if (length(params)) stats::setNames(params, paste0(kind, names(params)))
   mx.symbol.save(model$symbol, paste0(prefix, "-symbol.json"))
   params <- c(named(model$arg.params, "arg:"), named(model$aux.params, "aux:"))
@@ -338,7 +348,7 @@ mx.model.internal.params.file <- function(prefix, iteration)
 #' @rdname mx.model.save
 #' @export
 mx.model.load <- function(prefix, iteration) {
-  prefix <- path.expand(prefix)
+  prefix <- mx.util.path(prefix, "prefix")
   symbol <- mx.symbol.load(paste0(prefix, "-symbol.json"))
   saved <- mx.nd.load(mx.model.internal.params.file(prefix, iteration))
   pick <- function(kind) {

@@ -80,6 +80,8 @@ mx.opt.create <- function(name, ...) {
 #' @export
 mx.opt.get.updater <- function(optimizer, weights, ctx) {
   mx.opt.internal.check(optimizer)
+  if (!is.list(weights)) mx.stop("value", "`weights` must be a list of NDArrays, not ", mx.util.say(weights), ".",
+                                 argument = "weights")
   exec <- lapply(seq_along(weights), function(i)
     if (!is.null(weights[[i]])) optimizer$create_exec(index = i, weight_dim = dim(weights[[i]]), ctx = ctx))
   function(weight, grad) {

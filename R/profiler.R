@@ -26,6 +26,7 @@ mx.profiler.config <- function(params) {
   if (!is.list(params) || length(params) == 0L || is.null(names(params)) || !all(nzchar(names(params))))
     mx.stop("value", "`params` must be a named list.", argument = "params")
   names(params) <- gsub(".", "_", names(params), fixed = TRUE)
+  if (!is.null(params$filename)) params$filename <- mx.util.path(params$filename, "filename")
   unknown <- setdiff(names(params), known)
   if (length(unknown))
     mx.stop("value", "The profiler has no parameter '", unknown[1L], "'. Known: ", paste(known, collapse = ", "), ".",
@@ -49,7 +50,7 @@ mx.profiler.state <- function(state = MX.PROF.STATE$STOP) {
   if (!isTRUE(.mx$profiling)) return(invisible())
   .mx$profiling <- FALSE
   events <- as.data.frame(.Call(ffi_profiler_stop), stringsAsFactors = FALSE)
-  profiler.write(events, path.expand(if (is.null(config$filename)) "profile.json" else config$filename))
+  profiler.write(events, if (is.null(config$filename)) "profile.json" else config$filename)
   invisible(profiler.table(events))
 }
 

@@ -22,16 +22,16 @@ mx.set.seed <- function(seed) invisible(.Call(ffi_random_seed, seed))
 #' @rdname mx.set.seed
 #' @export
 mx.runif <- function(shape, min = 0, max = 1, ctx = NULL) {
-  check.number(min, "min")
-  check.number(max, "max")
+  mx.util.scalar(min, "min")
+  mx.util.scalar(max, "max")
   random.draw("_random_uniform", min, max, shape, ctx)
 }
 
 #' @rdname mx.set.seed
 #' @export
 mx.rnorm <- function(shape, mean = 0, sd = 1, ctx = NULL) {
-  check.number(mean, "mean")
-  check.number(sd, "sd")
+  mx.util.scalar(mean, "mean")
+  mx.util.scalar(sd, "sd")
   random.draw("_random_normal", mean, sd, shape, ctx)
 }
 
@@ -40,9 +40,4 @@ random.draw <- function(op, first, second, shape, ctx) {
   if (!is.null(ctx) && !is.mx.context(ctx)) mx.stop("value", "`ctx` must be a context such as mx.cpu().",
     argument = "ctx", call = sys.call(-1))
   .Call(ffi_nd_operator, op, list(first, second, shape, ctx, NULL), NULL)
-}
-
-check.number <- function(x, name) {
-  if (!is.numeric(x) || length(x) != 1L || is.na(x))
-    mx.stop("value", "`", name, "` must be a number.", argument = name, call = sys.call(-1))
 }

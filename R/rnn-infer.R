@@ -52,8 +52,9 @@ mx.infer.internal.bind <- function(symbol, batch, arg.params, aux.params, on) {
 #' @export
 mx.infer.rnn <- function(infer.data, model, ctx = mx.cpu()) {
   model <- mx.model.internal.check(model)
+  infer.data <- mx.io.internal.check(infer.data, "infer.data")
   infer.data$reset()
-  packer <- mx.io.internal.packer()
+  packer <- mx.nd.arraypacker()
   runs <- list()
   while (infer.data$iter.next()) {
     batch <- infer.data$value()
@@ -69,6 +70,7 @@ mx.infer.rnn <- function(infer.data, model, ctx = mx.cpu()) {
 #' @rdname mx.infer.rnn
 #' @export
 mx.infer.rnn.one <- function(infer.data, symbol, arg.params, aux.params, input.params = NULL, ctx = mx.cpu()) {
+  infer.data <- mx.io.internal.check(infer.data, "infer.data")
   arg.params <- c(arg.params[setdiff(names(arg.params), names(input.params))], input.params)
   infer.data$reset()
   run <- NULL

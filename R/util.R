@@ -19,6 +19,45 @@ mx.util.flag <- function(x, name) {
   as.logical(x)
 }
 
+# A single number.
+mx.util.scalar <- function(x, name, min = -Inf) {
+  if (!is.numeric(x) || is.object(x) || length(x) != 1L || is.na(x) || x < min)
+    mx.stop("value", "`", name, "` must be a number", if (min > -Inf) paste(" of at least", min), ", not ",
+            mx.util.say(x), ".", argument = name, call = sys.call(-1))
+  as.double(x)
+}
+
+# A single string; `empty`: "" will do.
+mx.util.string <- function(x, name, empty = FALSE) {
+  if (!is.character(x) || length(x) != 1L || is.na(x) || (!empty && !nzchar(x)))
+    mx.stop("value", "`", name, "` must be a string, not ", mx.util.say(x), ".", argument = name, call = sys.call(-1))
+  x
+}
+
+# Names, or NULL.
+mx.util.names <- function(x, name) {
+  if (!is.null(x) && (!is.character(x) || anyNA(x)))
+    mx.stop("value", "`", name, "` must be names (a character vector), not ", mx.util.say(x), ".", argument = name,
+            call = sys.call(-1))
+  x
+}
+
+# A function; `takes` says of what.
+mx.util.function <- function(x, name, takes) {
+  if (!is.function(x))
+    mx.stop("value", "`", name, "` must be a function ", takes, ", not ", mx.util.say(x), ".", argument = name,
+            call = sys.call(-1))
+  x
+}
+
+# The path of a file, ~ expanded.
+mx.util.path <- function(x, name) {
+  if (!is.character(x) || length(x) != 1L || is.na(x) || !nzchar(x))
+    mx.stop("value", "`", name, "` must be a file name, not ", mx.util.say(x), ".", argument = name,
+            call = sys.call(-1))
+  path.expand(x)
+}
+
 # A single string out of `choices`.
 mx.util.choice <- function(x, name, choices) {
   if (!is.character(x) || length(x) != 1L || is.na(x) || !x %in% choices)
@@ -31,8 +70,8 @@ mx.util.choice <- function(x, name, choices) {
 mx.util.say <- function(x) {
   if (is.null(x)) return("NULL")
   if (is.function(x)) return("a function")
-  if (is.atomic(x) && is.null(dim(x)) && length(x) == 1L) return(if (is.character(x)) paste0("\"", x,
-      "\"") else format(x))
+  if (is.atomic(x) && !is.object(x) && is.null(dim(x)) && length(x) == 1L)
+    return(if (is.character(x) && !is.na(x)) paste0("\"", x, "\"") else format(x))
   d <- dim(x)
   size <- if (is.null(d)) paste("length", length(x)) else paste("dim", paste(d, collapse = " x "))
   paste0("an object of class ", class(x)[1L], " (", size, ")")

@@ -30,6 +30,9 @@ graph.viz <- function(symbol, shape = NULL, direction = "TD", type = "graph", gr
                       variables = FALSE) {
   mx.util.choice(direction, "direction", c("TD", "LR"))
   mx.util.choice(type, "type", c("graph", "vis"))
+  if (!is.null(graph.width.px)) mx.util.scalar(graph.width.px, "graph.width.px", 1)
+  if (!is.null(graph.height.px)) mx.util.scalar(graph.height.px, "graph.height.px", 1)
+  variables <- mx.util.flag(variables, "variables")
   exec <- NULL
   if (inherits(symbol, "Rcpp_MXExecutor")) {
     exec <- symbol

@@ -159,6 +159,12 @@ test_that("FALSE from an epoch callback ends training, other values do not", {
   expect_identical(rounds(FALSE), 1)
   expect_identical(rounds(TRUE), 4)
   expect_identical(rounds(NULL), 4)
+  n <- 0
+  fit(net.regression(), d$data, d$label, num.round = 4, epoch.end.callback = function(iteration, nbatch, env) {
+    n <<- n + 1
+    iteration < 3
+  })
+  expect_identical(n, 3)
 })
 
 test_that("the model survives an error and an interrupt", {

@@ -63,7 +63,7 @@ test_that("wrong data is refused with a reason", {
   expect_error(fit(net, d$data, d$label, eval.data = list(data = 1)), "list\\(data=R.array, label=R.array\\)",
                class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, eval.metric = "accuracy"), "must be an mx.metric", class = "mxnet_value_error")
-  expect_error(fit(net, d$data, d$label, epoch.end.callback = 1), "callback must be a function",
+  expect_error(fit(net, d$data, d$label, epoch.end.callback = 1), "`epoch.end.callback` must be a function",
                class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, num.round = -1), "`num.round`", class = "mxnet_value_error")
   expect_error(fit(net, d$data, d$label, optimizer = "magic"), "Unknown optimizer magic", class = "mxnet_value_error")

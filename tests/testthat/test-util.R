@@ -8,6 +8,22 @@ test_that("counts, flags and choices say what was wrong", {
                class = "mxnet_value_error")
 })
 
+test_that("numbers, strings, names, functions and paths are checked", {
+  expect_identical(mxnet:::mx.util.scalar(3L, "x"), 3)
+  for (bad in list(NULL, NA_real_, "1", 1:2, factor(1), -1, TRUE))
+    expect_error(mxnet:::mx.util.scalar(bad, "x", 0), "`x` must be a number of at least 0, not",
+                 class = "mxnet_value_error")
+  expect_identical(mxnet:::mx.util.string("", "x", empty = TRUE), "")
+  for (bad in list(NULL, NA_character_, c("a", "b"), 1, ""))
+    expect_error(mxnet:::mx.util.string(bad, "x"), "`x` must be a string, not", class = "mxnet_value_error")
+  expect_null(mxnet:::mx.util.names(NULL, "x"))
+  expect_error(mxnet:::mx.util.names(1, "x"), "`x` must be names", class = "mxnet_value_error")
+  expect_error(mxnet:::mx.util.function("f", "x", "of a number"), "`x` must be a function of a number, not \"f\"",
+               class = "mxnet_value_error")
+  expect_identical(mxnet:::mx.util.path("~", "x"), path.expand("~"))
+  expect_error(mxnet:::mx.util.path(NULL, "x"), "`x` must be a file name, not NULL", class = "mxnet_value_error")
+})
+
 test_that("objects and lists are put in words", {
   say <- mxnet:::mx.util.say
   expect_identical(say(NULL), "NULL")
