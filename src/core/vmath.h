@@ -179,10 +179,8 @@ MX_INLINE float mx_vcbrt_float(float x) {
   return copysignf(r, x);
 }
 
-/* x^y = 2^(y log2 |x|) in double, then what the sign of x, and zeros and infinities, make of it. */
-MX_INLINE float mx_vpow_float(float x, float y) {
-  float a = fabsf(x);
-  double b = a;
+/* Logarithm to base 2 and power of 2 in double, for results in float: within 2e-12. */
+MX_INLINE double mx_log2_short(double b) { /* 0 < b < infinity, normal */
   int64_t bits;
   memcpy(&bits, &b, sizeof(bits));
   bits -= 0x3fe6a09e667f3bcdll; /* sqrt(1/2) */
@@ -198,10 +196,9 @@ MX_INLINE float mx_vpow_float(float x, float y) {
   p = p * z + 2.0 / 5;
   p = p * z + 2.0 / 3;
   p = p * z + 2.0;
-  double log2a = e + s * p * 1.4426950408889634;
-  log2a = a == 0 ? -INFINITY : a == INFINITY ? INFINITY : log2a;
-  double t = (double)y * log2a;
-  t = a == 1 || y == 0 ? 0 : t; /* 1^y and x^0 are 1, even for NaN */
+  return e + s * p * 1.4426950408889634;
+}
+MX_INLINE double mx_exp2_short(double t) { /* beyond +-300 as at 300 */
   t = t > 300 ? 300 : t;
   t = t < -300 ? -300 : t;
   double n = t + 0x1.8p52; /* rounds to an integer and leaves it in the low bits */
@@ -219,13 +216,95 @@ MX_INLINE float mx_vpow_float(float x, float y) {
   int64_t scale_bits = (int64_t)((uint64_t)(shift + 1023) << 52);
   double scale;
   memcpy(&scale, &scale_bits, sizeof(scale));
-  float value = (float)(q * scale);
+  return q * scale;
+}
+
+/* x^y = 2^(y log2 |x|) in double, then what the sign of x, and zeros and infinities, make of it. */
+MX_INLINE float mx_vpow_float(float x, float y) {
+  float a = fabsf(x);
+  double log2a = mx_log2_short(a);
+  log2a = a == 0 ? -INFINITY : a == INFINITY ? INFINITY : log2a;
+  double t = (double)y * log2a;
+  t = a == 1 || y == 0 ? 0 : t; /* 1^y and x^0 are 1, even for NaN */
+  float value = (float)mx_exp2_short(t);
   value = a != a && y != 0 ? a : y != y && x != 1 ? y : value;
   float half = y * 0.5f;
   int whole = truncf(y) == y, odd = whole && truncf(half) != half && fabsf(y) < 0x1p24f;
   int negative = copysignf(1.0f, x) < 0;
   value = negative && odd ? -value : value;
   return x < 0 && !whole && a < INFINITY ? NAN : value;
+}
+
+/* Logarithm of |gamma(x)| in double, within 1e-9. Between 0.8 and 2.2, where it vanishes twice, (x - 1)(x - 2) times a
+ * polynomial; elsewhere Stirling's series beyond 8, and the recurrence up to it. Negative numbers by reflection. */
+MX_INLINE double mx_lgamma_short(double x) {
+  double a = x < 0.5 ? 1 - x : x; /* reflected */
+  double u = a - 1.5, p = -3.715884384210322e-4;
+  p = p * u + 5.628110184531885e-4;
+  p = p * u - 2.6518052921738157e-4;
+  p = p * u + 4.855358172411385e-4;
+  p = p * u - 1.2340755049584868e-3;
+  p = p * u + 2.003896737368075e-3;
+  p = p * u - 3.197466508585065e-3;
+  p = p * u + 5.431965112658805e-3;
+  p = p * u - 9.427172102609243e-3;
+  p = p * u + 1.679831680708146e-2;
+  p = p * u - 3.1308415623529526e-2;
+  p = p * u + 6.29113629818202e-2;
+  p = p * u - 0.14595989687363192;
+  p = p * u + 0.48312895073448137;
+  double near = p * (a - 1) * (a - 2);
+  int32_t low = a < 8;
+  double product = low ? a * (a + 1) * (a + 2) * (a + 3) * (a + 4) * (a + 5) * (a + 6) * (a + 7) : 1;
+  double b = low ? a + 8 : a, z = 1 / b, zz = z * z;
+  double series = z * (1.0 / 12 - zz * (1.0 / 360 - zz * (1.0 / 1260 - zz * (1.0 / 1680))));
+  const double ln2 = 0.6931471805599453;
+  double far = (b - 0.5) * mx_log2_short(b) * ln2 - b + 0.9189385332046727 + series - mx_log2_short(product) * ln2;
+  double y = a > 0.8 && a < 2.2 ? near : far;
+  /* |gamma(x) gamma(1 - x)| = pi / |sin(pi x)|, by the distance to the nearest integer */
+  double f = x - rint(x), ff = f * f, s = -0.007028386357823603;
+  s = s * ff + 0.08205040178275233;
+  s = s * ff - 0.5992521978192976;
+  s = s * ff + 2.55016331894668;
+  s = s * ff - 5.167712764624524;
+  s = s * ff + 3.1415926535362906;
+  s = fabs(s * f);
+  double reflected = 1.1447298858494002 - mx_log2_short(s) * ln2 - y;
+  y = x < 0.5 ? reflected : y;
+  y = x <= 0 && f == 0 ? INFINITY : y; /* the poles; numbers beyond 2^53 are integers, too */
+  y = fabs(x) == INFINITY ? INFINITY : y;
+  return x == x ? y : x;
+}
+MX_INLINE float mx_vlgamma_float(float x) { return (float)mx_lgamma_short(x); }
+/* Its sign alternates between negative integers. */
+MX_INLINE float mx_vgamma_float(float x) {
+  float y = (float)mx_exp2_short(mx_lgamma_short(x) * 1.4426950408889634);
+  float below = floorf(x), half = below * 0.5f;
+  y = x < 0 && truncf(half) != half ? -y : y;
+  y = x < 0 && below == x ? NAN : y;
+  y = x == 0 ? copysignf(INFINITY, x) : y;
+  return x == x ? y : x;
+}
+
+/* Inverse error function: x times polynomials of w = -log(1 - x^2), beyond w = 5 of its root. */
+MX_INLINE float mx_verfinv_float(float x) {
+  double a = fabsf(x), w = -0.6931471805599453 * mx_log2_short((1 - a) * (1 + a));
+  int32_t near = w < 5;
+  double u = near ? w - 2.5 : sqrt(near ? 5.0 : w) - 3.1680339887498947;
+  double p = near ? 4.35114716250068e-10 : -3.248795403210105e-05;
+  p = p * u + (near ? -8.739830998220662e-09 : 0.0001102716675932866);
+  p = p * u + (near ? 1.6487177034150166e-08 : -6.584684817226592e-05);
+  p = p * u + (near ? 4.6542873080867136e-07 : -0.00034535261451971327);
+  p = p * u + (near ? -3.42617595260544e-06 : 0.0011688584088561627);
+  p = p * u + (near ? -4.9597434965613105e-06 : -0.002210503818484437);
+  p = p * u + (near ? 0.00021826392314554672 : 0.0032840607974384916);
+  p = p * u + (near ? -0.0012527484164536404 : -0.004692007605782801);
+  p = p * u + (near ? -0.004177324921933688 : 0.006403898009152239);
+  p = p * u + (near ? 0.24664028938940863 : 1.0042969794286072);
+  p = p * u + (near ? 1.5014093517282388 : 3.001526809444553);
+  float y = (float)(p * x);
+  y = a == 1 ? copysignf(INFINITY, x) : y;
+  return a <= 1 ? y : NAN;
 }
 
 MX_INLINE float mx_vtanh_float(float x) {

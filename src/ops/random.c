@@ -3,17 +3,46 @@
  *
  * Every element has counters of its own in a stretch of the Philox sequence, so that the numbers depend neither on the
  * number of threads nor on the device. Rejection loops take further lanes of the same counter. Parameters outside of
- * the domain of a law give NaN where they come from arrays, and are refused where they are attributes. */
+ * the domain of a law give NaN where they come from arrays, and are refused where they are attributes.
+ *
+ * Long because all laws draw from the same sequences. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/vmath.h"
 #include "ops/op.h"
+#include "ops/scalar_math.h"
 
 #define FAMILY "Random and sampling"
 
 typedef enum law { UNIFORM, NORMAL, GAMMA, EXPONENTIAL, POISSON, NEGATIVE_BINOMIAL, GENERALIZED_NEGATIVE_BINOMIAL } law;
+
+enum {
+  BATCH = 64, /* neighbouring elements or blocks that are drawn together */
+  AHEAD = 2   /* blocks of an element that are computed together with its neighbours' */
+};
+
+/* Philox for BATCH neighbouring counters, one vector lane each; `lane` as in mx_philox. */
+MX_CLONES static void philox_batch(mx_random_span span, uint64_t first, uint32_t lane, uint32_t c[4][BATCH]) {
+  _Pragma("omp simd") for (int j = 0; j < BATCH; j++) {
+    uint64_t n = span.base + first + (uint64_t)j;
+    c[0][j] = (uint32_t)n;
+    c[1][j] = (uint32_t)(n >> 32);
+    c[2][j] = lane;
+    c[3][j] = 0;
+  }
+  uint32_t k0 = (uint32_t)span.key, k1 = (uint32_t)(span.key >> 32);
+  for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+    _Pragma("omp simd") for (int j = 0; j < BATCH; j++) {
+      uint64_t p0 = (uint64_t)0xD2511F53u * c[0][j], p1 = (uint64_t)0xCD9E8D57u * c[2][j];
+      c[0][j] = (uint32_t)(p1 >> 32) ^ c[1][j] ^ k0;
+      c[2][j] = (uint32_t)(p0 >> 32) ^ c[3][j] ^ k1;
+      c[1][j] = (uint32_t)p1;
+      c[3][j] = (uint32_t)p0;
+    }
+  }
+}
 
 /* ---- the sequence of one element ---- */
 
@@ -21,19 +50,21 @@ typedef struct stream {
   mx_random_span span;
   uint64_t i;
   uint32_t lane;
-  uint32_t word[4];
-  int used;
+  uint32_t word[4 * AHEAD];
+  int used, have;
+  double normal; /* what the first two uniform numbers make, where it is known */
+  bool has_normal;
 } stream;
 
 static stream stream_of(mx_random_span span, uint64_t i) {
-  stream s = {.span = span, .i = i, .lane = 1};
+  stream s = {.span = span, .i = i, .lane = 1, .have = 4};
   mx_philox(span, i, 0, s.word);
   return s;
 }
 static uint64_t next_bits(stream *s) {
-  if (s->used == 4) {
+  if (s->used == s->have) {
     mx_philox(s->span, s->i, s->lane++, s->word);
-    s->used = 0;
+    s->used = 0, s->have = 4;
   }
   uint64_t hi = s->word[s->used], lo = s->word[s->used + 1];
   s->used += 2;
@@ -44,6 +75,10 @@ static double next_uniform(stream *s) {
   return mx_uniform_double((uint32_t)(u >> 32), (uint32_t)u);
 }
 static double next_normal(stream *s) {
+  if (s->has_normal && s->lane == AHEAD && s->used == 0) {
+    s->used = 4;
+    return s->normal;
+  }
   double r = sqrt(-2 * log(next_uniform(s)));
   return r * cos(6.283185307179586 * next_uniform(s));
 }
@@ -53,6 +88,34 @@ static uint64_t next_below(stream *s, uint64_t range) {
   if ((uint64_t)m < range)
     for (uint64_t least = -range % range; (uint64_t)m < least;) m = (unsigned __int128)next_bits(s) * range;
   return (uint64_t)(m >> 64);
+}
+
+/* ---- the sequences of BATCH neighbouring elements ---- */
+
+MX_CLONES static void normal_batch(const uint32_t word[4][BATCH], double z[BATCH]) {
+  _Pragma("omp simd") for (int j = 0; j < BATCH; j++) {
+    double u = mx_uniform_double(word[0][j], word[1][j]), v = mx_uniform_double(word[2][j], word[3][j]);
+    z[j] = sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
+  }
+}
+static void streams_of(mx_random_span span, uint64_t first, bool normal, stream s[BATCH]) {
+  uint32_t word[AHEAD][4][BATCH];
+  double z[BATCH];
+  for (uint32_t lane = 0; lane < AHEAD; lane++) philox_batch(span, first, lane, word[lane]);
+  if (normal) normal_batch(word[0], z);
+  for (int j = 0; j < BATCH; j++) {
+    s[j].span = span, s[j].i = first + (uint64_t)j, s[j].lane = AHEAD, s[j].used = 0, s[j].have = 4 * AHEAD;
+    s[j].has_normal = normal, s[j].normal = normal ? z[j] : 0;
+    for (int k = 0; k < 4 * AHEAD; k++) s[j].word[k] = word[k / 4][k % 4][j];
+  }
+}
+/* As next_uniform and next_below for element `i`, whose first block is lane j of `word`. */
+static double first_uniform(const uint32_t word[4][BATCH], int j) { return mx_uniform_double(word[0][j], word[1][j]); }
+static uint64_t first_below(mx_random_span span, uint64_t i, const uint32_t word[4][BATCH], int j, uint64_t range) {
+  unsigned __int128 m = (unsigned __int128)((uint64_t)word[0][j] << 32 | word[1][j]) * range;
+  if ((uint64_t)m >= range) return (uint64_t)(m >> 64);
+  stream s = stream_of(span, i);
+  return next_below(&s, range);
 }
 
 /* ---- laws ---- */
@@ -70,6 +133,7 @@ static double draw_gamma(double alpha, stream *s) {
     if (v <= 0) continue;
     v = v * v * v;
     double u = next_uniform(s);
+    if (u < 1 - 0.0331 * (x * x) * (x * x)) return boost * d * v; /* implies the following */
     if (log(u) < 0.5 * x * x + d - d * v + d * log(v)) return boost * d * v;
   }
 }
@@ -93,6 +157,11 @@ static double draw_poisson(double rate, stream *s) {
     int sign;
     if (log(v * inverse_alpha / (a / (us * us) + b)) <= k * log_rate - rate - lgamma_r(k + 1, &sign)) return k;
   }
+}
+
+/* The laws whose first step is a normal number, as a rule. */
+static bool begins_normal(law l) {
+  return l == NORMAL || l == GAMMA || l == NEGATIVE_BINOMIAL || l == GENERALIZED_NEGATIVE_BINOMIAL;
 }
 
 /* a and b are the parameters in the order of the operator. */
@@ -126,28 +195,6 @@ static void store(void *out, mx_dtype dtype, int64_t i, double value) {
 }
 
 /* ---- uniform, normal and exponential numbers in float: whole blocks at a time, four elements each ---- */
-
-enum { BATCH = 64 }; /* blocks */
-
-/* Philox for BATCH neighbouring counters, one vector lane each. */
-MX_CLONES static void philox_batch(mx_random_span span, uint64_t first, uint32_t c[4][BATCH]) {
-  _Pragma("omp simd") for (int j = 0; j < BATCH; j++) {
-    uint64_t n = span.base + first + (uint64_t)j;
-    c[0][j] = (uint32_t)n;
-    c[1][j] = (uint32_t)(n >> 32);
-    c[2][j] = c[3][j] = 0;
-  }
-  uint32_t k0 = (uint32_t)span.key, k1 = (uint32_t)(span.key >> 32);
-  for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-    _Pragma("omp simd") for (int j = 0; j < BATCH; j++) {
-      uint64_t p0 = (uint64_t)0xD2511F53u * c[0][j], p1 = (uint64_t)0xCD9E8D57u * c[2][j];
-      c[0][j] = (uint32_t)(p1 >> 32) ^ c[1][j] ^ k0;
-      c[2][j] = (uint32_t)(p0 >> 32) ^ c[3][j] ^ k1;
-      c[1][j] = (uint32_t)p1;
-      c[3][j] = (uint32_t)p0;
-    }
-  }
-}
 
 /* Element 4 j + i of out comes from word i of block j; normal pairs from words (0, 1) and (2, 3). */
 MX_CLONES static void fast_batch(law l, float a, float b, float top, uint32_t c[4][BATCH], float *out) {
@@ -202,7 +249,7 @@ static void fill_fast(law l, double a, double b, mx_random_span span, int64_t n,
   for (int64_t i = 0; i < n; i += step) {
     uint32_t words[4][BATCH];
     float x[4 * BATCH];
-    philox_batch(span, (uint64_t)(i / 4), words);
+    philox_batch(span, (uint64_t)(i / 4), 0, words);
     fast_batch(l, (float)a, (float)b, top, words, x);
     int64_t len = n - i < step ? n - i : step;
     if (out->dtype == MX_FLOAT32) {
@@ -223,9 +270,11 @@ static mx_status fill(const mx_call *c, law l, double a, double b) {
   }
   mx_random_span span = mx_random_take((uint64_t)n);
 #pragma omp parallel for num_threads(mx_threads_for(n * 64, MX_GRAIN))
-  for (int64_t i = 0; i < n; i++) {
-    stream s = stream_of(span, (uint64_t)i);
-    store(out->data, out->dtype, i, draw(l, a, b, &s));
+  for (int64_t first = 0; first < n; first += BATCH) {
+    stream s[BATCH];
+    streams_of(span, (uint64_t)first, begins_normal(l), s);
+    for (int64_t i = first; i < n && i < first + BATCH; i++)
+      store(out->data, out->dtype, i, draw(l, a, b, &s[i - first]));
   }
   return MX_OK;
 }
@@ -346,10 +395,13 @@ static mx_status sample(const mx_call *c, law l) {
   int64_t each = n / rows;
   mx_random_span span = mx_random_take((uint64_t)n);
 #pragma omp parallel for num_threads(mx_threads_for(n * 64, MX_GRAIN))
-  for (int64_t i = 0; i < n; i++) {
-    stream s = stream_of(span, (uint64_t)i);
-    double a = value_at(&c->in[0], i / each), b = c->n_in > 1 ? value_at(&c->in[1], i / each) : 0;
-    store(out->data, out->dtype, i, draw(l, a, b, &s));
+  for (int64_t first = 0; first < n; first += BATCH) {
+    stream s[BATCH];
+    streams_of(span, (uint64_t)first, begins_normal(l), s);
+    for (int64_t i = first; i < n && i < first + BATCH; i++) {
+      double a = value_at(&c->in[0], i / each), b = c->n_in > 1 ? value_at(&c->in[1], i / each) : 0;
+      store(out->data, out->dtype, i, draw(l, a, b, &s[i - first]));
+    }
   }
   return MX_OK;
 }
@@ -409,13 +461,16 @@ static mx_status randint_kernel(const mx_call *c, mx_error *err) {
   uint64_t range = (uint64_t)p->k_high - (uint64_t)p->k;
   mx_random_span span = mx_random_take((uint64_t)n);
 #pragma omp parallel for num_threads(mx_threads_for(n * 16, MX_GRAIN))
-  for (int64_t i = 0; i < n; i++) {
-    stream s = stream_of(span, (uint64_t)i);
-    int64_t x = (int64_t)((uint64_t)p->k + next_below(&s, range));
-    if (out->dtype == MX_INT64)
-      ((int64_t *)out->data)[i] = x;
-    else
-      ((int32_t *)out->data)[i] = (int32_t)x;
+  for (int64_t first = 0; first < n; first += BATCH) {
+    uint32_t word[4][BATCH];
+    philox_batch(span, (uint64_t)first, 0, word);
+    for (int64_t i = first; i < n && i < first + BATCH; i++) {
+      int64_t x = (int64_t)((uint64_t)p->k + first_below(span, (uint64_t)i, word, (int)(i - first), range));
+      if (out->dtype == MX_INT64)
+        ((int64_t *)out->data)[i] = x;
+      else
+        ((int32_t *)out->data)[i] = (int32_t)x;
+    }
   }
   return MX_OK;
 }
@@ -500,11 +555,15 @@ static mx_status multinomial_kernel(const mx_call *c, mx_error *err) {
   mx_random_span span = mx_random_take((uint64_t)n);
   bool log_probability = c->n_out > 1 && c->req[1] != MX_NULL;
 #pragma omp parallel for num_threads(mx_threads_for(n * 64, MX_GRAIN))
-  for (int64_t i = 0; i < n; i++) {
-    stream s = stream_of(span, (uint64_t)i);
-    int64_t row = i / each, k = pick_class(sums + row * classes, classes, next_uniform(&s));
-    if (c->req[0] != MX_NULL) MX_SWITCH_ALL(out->dtype, break, ((T *)out->data)[i] = (T)k;)
-    if (log_probability) store(c->out[1].data, c->out[1].dtype, i, log(value_at(data, row * classes + k)));
+  for (int64_t first = 0; first < n; first += BATCH) {
+    uint32_t word[4][BATCH];
+    philox_batch(span, (uint64_t)first, 0, word);
+    for (int64_t i = first; i < n && i < first + BATCH; i++) {
+      int64_t row = i / each;
+      int64_t k = pick_class(sums + row * classes, classes, first_uniform(word, (int)(i - first)));
+      if (c->req[0] != MX_NULL) MX_SWITCH_ALL(out->dtype, break, ((T *)out->data)[i] = (T)k;)
+      if (log_probability) store(c->out[1].data, c->out[1].dtype, i, log(value_at(data, row * classes + k)));
+    }
   }
   return MX_OK;
 }
@@ -554,11 +613,14 @@ static mx_status shuffle_kernel(const mx_call *c, mx_error *err) {
   int64_t *order = c->workspace;
   mx_random_span span = mx_random_take((uint64_t)n);
   if (shape->ndim == 0) return c->device->ops->copy(c->device, c->out[0].data, c->in[0].data, bytes, err);
-  for (int64_t i = 0; i < n; i++) { /* Fisher and Yates, from the front */
-    stream s = stream_of(span, (uint64_t)i);
-    int64_t j = (int64_t)next_below(&s, (uint64_t)i + 1);
-    order[i] = order[j];
-    order[j] = i;
+  for (int64_t first = 0; first < n; first += BATCH) { /* Fisher and Yates, from the front */
+    uint32_t word[4][BATCH];
+    philox_batch(span, (uint64_t)first, 0, word);
+    for (int64_t i = first; i < n && i < first + BATCH; i++) {
+      int64_t j = (int64_t)first_below(span, (uint64_t)i, word, (int)(i - first), (uint64_t)i + 1);
+      order[i] = order[j];
+      order[j] = i;
+    }
   }
 #pragma omp parallel for num_threads(mx_threads_for(n *(int64_t)bytes, MX_GRAIN * 16))
   for (int64_t i = 0; i < n; i++)

@@ -4,7 +4,7 @@
  * are sums of contiguous runs, gathered in LANES accumulators; when it is kept, whole rows are added to a row of
  * accumulators. Either way the work is cut into pieces that depend on the shape only, and the partial results of pieces
  * are joined in their order: the same bits with any number of threads. Accumulators are doubles, or int64_t. */
-#pragma GCC optimize("no-trapping-math")
+#pragma GCC optimize("no-trapping-math", "O3") /* O3: accumulators stay in registers */
 #include <math.h>
 #include <string.h>
 
@@ -17,7 +17,8 @@ enum {
   SHORT_RUN = 32, /* up to here neighbouring results are gathered together */
   PIECE = 32768,  /* elements of the input that one piece takes, about */
   ROWS = 64,      /* of a piece, at least */
-  COLUMNS = 4096  /* accumulators in a row */
+  COLUMNS = 4096, /* accumulators in a row */
+  TOGETHER = 8    /* rows that are added to it at a time */
 };
 
 /* ---- rows as functions ---- */
@@ -48,7 +49,7 @@ typedef struct functions {
     typedef A_ A;                                                                                         \
     A acc[LANES];                                                                                         \
     NEEDS(const double m = *shift;)                                                                       \
-    for (int j = 0; j < lanes; j++) acc[j] = start_;                                                      \
+    for (int j = 0; j < LANES; j++) acc[j] = start_;                                                      \
     int64_t i = 0;                                                                                        \
     for (; i + lanes <= n; i += lanes) {                                                                  \
       _Pragma("omp simd") for (int j = 0; j < lanes; j++) {                                               \
@@ -81,7 +82,20 @@ typedef struct functions {
                                      const double *shift) {                                               \
     typedef A_ A;                                                                                         \
     A *acc = acc_;                                                                                        \
-    for (int64_t i = 0; i < rows; i++) {                                                                  \
+    int64_t i = 0;                                                                                        \
+    for (; i + TOGETHER <= rows; i += TOGETHER) {                                                         \
+      const T *x = (const T *)x_ + i * stride;                                                            \
+      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                               \
+        A s = acc[j];                                                                                     \
+        NEEDS(const double m = shift[j];)                                                                 \
+        for (int k = 0; k < TOGETHER; k++) {                                                              \
+          A a = (A)x[j + k * stride];                                                                     \
+          s = (step);                                                                                     \
+        }                                                                                                 \
+        acc[j] = s;                                                                                       \
+      }                                                                                                   \
+    }                                                                                                     \
+    for (; i < rows; i++) {                                                                               \
       const T *x = (const T *)x_ + i * stride;                                                            \
       _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                               \
         A s = acc[j], a = (A)x[j];                                                                        \

@@ -201,10 +201,14 @@ MX_CLONES static void backward_lanes(mx_dtype dtype, const void *y_, const void 
     const T *y = y_, *dy = dy_;
     T *dx = dx_;
     const A f = (A)factor;
-    A sum[MX_LANES] = {0};
+    A sum[MX_SOFTMAX_LANES] = {0};
     for (int64_t c = 0; c < k; c++) {
       const T *yc = y + c * inner, *dyc = dy + c * inner;
-      _Pragma("omp simd") for (int64_t j = 0; j < lanes; j++) sum[j] += (A)dyc[j] * (log_ ? (A)1 : (A)yc[j]);
+      if (log_) {
+        _Pragma("omp simd") for (int64_t j = 0; j < lanes; j++) sum[j] += (A)dyc[j];
+      } else {
+        _Pragma("omp simd") for (int64_t j = 0; j < lanes; j++) sum[j] += (A)dyc[j] * (A)yc[j];
+      }
     }
     for (int64_t c = 0; c < k; c++) {
       const T *yc = y + c * inner, *dyc = dy + c * inner;
@@ -221,20 +225,21 @@ MX_CLONES static void backward_lanes(mx_dtype dtype, const void *y_, const void 
 
 static void backward_run(mx_dtype dtype, mx_softmax_view v, bool log_, const void *y, const void *dy, void *dx) {
   const size_t size = mx_dtype_size(dtype);
-  const int64_t n = v.outer * v.classes * v.inner, strips = (v.inner + MX_LANES - 1) / MX_LANES;
+  const int64_t n = v.outer * v.classes * v.inner, strips = (v.inner + MX_SOFTMAX_LANES - 1) / MX_SOFTMAX_LANES;
   if (n == 0) return;
   const int64_t block = v.inner > 1 ? 1 : v.classes < 512 ? 512 / v.classes : 1, blocks = (v.outer + block - 1) / block;
 #pragma omp parallel for num_threads(mx_threads_for(n, MX_GRAIN))
   for (int64_t i = 0; i < blocks * strips; i++) {
-    const int64_t first = i / strips * block, lane = i % strips * MX_LANES;
+    const int64_t first = i / strips * block, lane = i % strips * MX_SOFTMAX_LANES;
     const size_t at = (size_t)(first * v.classes * v.inner + lane) * size;
     const void *yi = (const char *)y + at, *dyi = (const char *)dy + at;
     if (v.inner == 1)
       backward_rows(dtype, yi, dyi, (char *)dx + at, v.outer - first < block ? v.outer - first : block, v.classes,
                     v.scale, log_);
     else
-      backward_lanes(dtype, yi, dyi, (char *)dx + at, v.inner - lane < MX_LANES ? v.inner - lane : MX_LANES, v.classes,
-                     v.inner, v.scale, log_);
+      backward_lanes(dtype, yi, dyi, (char *)dx + at,
+                     v.inner - lane < MX_SOFTMAX_LANES ? v.inner - lane : MX_SOFTMAX_LANES, v.classes, v.inner, v.scale,
+                     log_);
   }
 }
 

@@ -7,7 +7,7 @@
 #include "core/thread.h"
 #include "core/vmath.h"
 
-enum { LANES = 64, EXP_COST = 8 /* one exponential counts as so many simple operations */ };
+enum { LANES = MX_SOFTMAX_LANES, EXP_COST = 8 /* one exponential counts as so many simple operations */ };
 
 /* exp in the type of the sums: float for half and float. */
 #define ACC(T) __typeof__((T)0 + 0.0f)

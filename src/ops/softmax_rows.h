@@ -10,6 +10,8 @@ typedef struct mx_softmax_view {
   double scale; /* x is multiplied with it first; 0 means 1 */
 } mx_softmax_view;
 
+enum { MX_SOFTMAX_LANES = 256 }; /* inner positions that are worked on side by side */
+
 /* y = exp(x) / sum of exp(x), shifted by the maximum. y may be x. */
 void mx_softmax_forward(const void *x, void *y, mx_softmax_view v, mx_dtype dtype);
 /* y = x - log(sum of exp(x)). y may be x. */
