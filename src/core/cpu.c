@@ -121,10 +121,9 @@ static void gemm_tiled(const mx_gemm *g, int64_t batch) {
   int threads = mx_threads_for(work < 1e15 ? (int64_t)work : (int64_t)1e15, 1 << 17);
   if (threads > tiles) threads = (int)tiles;
   /* One thread for each call: OpenBLAS counts by itself, oneDNN asks OpenMP. */
-  int blas_threads = openblas_get_num_threads(), omp_threads = omp_get_max_threads();
+  int blas_threads = mx_blas_hold(), omp_threads = omp_get_max_threads();
   sigset_t signals;
   mx_signals_hold(&signals);
-  openblas_set_num_threads(1);
   if (threads > 1) {
 #pragma omp parallel num_threads(threads)
     {
@@ -137,7 +136,7 @@ static void gemm_tiled(const mx_gemm *g, int64_t batch) {
     for (int64_t i = 0; i < tiles; i++) gemm_tile(g, &t, i);
     omp_set_num_threads(omp_threads);
   }
-  openblas_set_num_threads(blas_threads);
+  mx_blas_release(blas_threads);
   mx_signals_release(&signals);
 }
 

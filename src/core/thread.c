@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 extern void openblas_set_num_threads(int n);
+extern int openblas_get_num_threads(void);
 
 static int limit;  /* 0: not asked yet */
 static int forked; /* a forked child has no worker threads: OpenMP would wait for them forever */
@@ -19,6 +20,8 @@ static int default_limit(void) {
   int n = env ? atoi(env) : 0;
   return n > 0 ? n : omp_get_num_procs();
 }
+
+bool mx_threads_forced;
 
 int mx_threads(void) {
   if (!limit) {
@@ -32,6 +35,16 @@ void mx_threads_set(int n) {
   limit = n > 0 ? n : default_limit();
   omp_set_num_threads(limit);
   openblas_set_num_threads(limit);
+}
+
+int mx_blas_hold(void) {
+  int before = openblas_get_num_threads();
+  if (before != 1) openblas_set_num_threads(1);
+  return before;
+}
+
+void mx_blas_release(int before) {
+  if (before != 1) openblas_set_num_threads(before);
 }
 
 static bool (*interrupt_check)(void);

@@ -11,13 +11,21 @@
 int mx_threads(void);
 void mx_threads_set(int n); /* n < 1: back to the default. Tells OpenBLAS too. */
 
+/* For tests: all kernels use all threads, however little there is to do. */
+extern bool mx_threads_forced;
+
 /* Threads worth using for `work` units (elements touched, say) when one thread should have at least `grain`. */
 static inline int mx_threads_for(int64_t work, int64_t grain) {
-  int64_t n = work / (grain > 0 ? grain : 1);
+  int64_t n = mx_threads_forced ? INT64_MAX : work / (grain > 0 ? grain : 1);
   int t = mx_threads();
   return n < 1 ? 1 : n < t ? (int)n : t;
 }
 #define MX_GRAIN 16384 /* elements of simple arithmetic that repay waking a thread */
+
+/* Around calls of OpenBLAS: it then has one thread, because its own change the order of sums, and wait for the cores
+ * that OpenMP's spin on. */
+int mx_blas_hold(void);
+void mx_blas_release(int before);
 
 /* Function versions for several instruction sets in one binary, chosen at load. Off under sanitizers, whose start-up
  * does not survive the resolvers. */

@@ -234,16 +234,12 @@ static void scatter_rows(const mx_conv *v, const conv_block *b, int64_t samples,
   }
 }
 
-#define FILL_BIAS(T)                                                                                               \
-  MX_CLONES static void fill_bias_##T(T *y, const T *bias, int64_t pixels, int64_t channels, bool channels_last) { \
-    if (channels_last)                                                                                             \
-      for (int64_t i = 0; i < pixels; i++) memcpy(y + i * channels, bias, (size_t)channels * sizeof(T));           \
-    else                                                                                                           \
-      for (int64_t c = 0; c < channels; c++)                                                                       \
-        for (int64_t i = 0; i < pixels; i++) y[c * pixels + i] = bias[c];                                          \
+#define FILL_ROW(T)                                                   \
+  MX_CLONES static void fill_row_##T(T *y, T value, int64_t n) {      \
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = value; \
   }
-FILL_BIAS(float)
-FILL_BIAS(double)
+FILL_ROW(float)
+FILL_ROW(double)
 
 #define ADD_BIAS(T)                                                               \
   MX_CLONES static void add_bias_##T(T *y, const T *bias, int64_t n, bool each) { \
@@ -260,17 +256,26 @@ ADD_BIAS(double)
 /* Starts an output: every place gets its channel's bias, or zero. */
 static void fill_bias(mx_dtype dtype, void *y, const void *bias, int64_t samples, int64_t pixels, int64_t channels,
                       bool channels_last) {
-  const int64_t sample = pixels * channels;
-#pragma omp parallel for num_threads(mx_threads_for(samples *sample, MX_GRAIN))
-  for (int64_t s = 0; s < samples; s++) {
-    char *to = (char *)y + (size_t)(s * sample) * mx_dtype_size(dtype);
+  /* Rows of channels, or one row a channel. */
+  const int64_t rows = samples * (channels_last ? pixels : channels), width = channels_last ? channels : pixels;
+  const size_t size = mx_dtype_size(dtype), bytes = (size_t)width * size;
+#pragma omp parallel for num_threads(mx_threads_for(rows *width, MX_GRAIN))
+  for (int64_t i = 0; i < rows; i++) {
+    char *to = (char *)y + (size_t)i * bytes;
     if (!bias)
-      memset(to, 0, (size_t)sample * mx_dtype_size(dtype));
+      memset(to, 0, bytes);
+    else if (channels_last)
+      memcpy(to, bias, bytes);
     else if (dtype == MX_FLOAT32)
-      fill_bias_float((float *)to, bias, pixels, channels, channels_last);
+      fill_row_float((float *)to, ((const float *)bias)[i % channels], width);
     else
-      fill_bias_double((double *)to, bias, pixels, channels, channels_last);
+      fill_row_double((double *)to, ((const double *)bias)[i % channels], width);
   }
+}
+
+bool mx_conv_in_place(const mx_conv *v) {
+  return !v->channels_last && mx_conv_kernel_size(v) > 1 &&
+         v->channels * mx_conv_in_size(v) == v->filters * mx_conv_out_size(v);
 }
 
 /* Pointers of group g in the block that starts at sample s. */
@@ -282,7 +287,7 @@ mx_status mx_conv_forward(const mx_call *c, const mx_conv *v, mx_dtype dtype, co
   const size_t size = mx_dtype_size(dtype);
   char *patches = c->workspace, *product = patches + patch_bytes(&b, dtype);
   bool moved = b.samples > 1 && !v->channels_last; /* gets its bias on the way */
-  if (bias && !moved) fill_bias(dtype, y, bias, v->batch, b.out, v->filters, v->channels_last);
+  if (bias && v->channels_last) fill_bias(dtype, y, bias, v->batch, b.out, v->filters, true);
   for (int64_t s = 0; s < v->batch; s += b.samples) {
     int64_t n = v->batch - s < b.samples ? v->batch - s : b.samples, columns = n * b.out;
     for (int64_t g = 0; g < v->groups; g++) {
@@ -296,6 +301,8 @@ mx_status mx_conv_forward(const mx_call *c, const mx_conv *v, mx_dtype dtype, co
         continue;
       }
       char *yg = AT(y, (s * v->filters + g * b.width) * b.out);
+      /* not earlier: y may lie where x was */
+      if (bias && !moved) fill_bias(dtype, yg, AT(bias, g * b.width), 1, b.out, b.width, false);
       MX_TRY(mx_layer_gemm(c, dtype, false, false, b.width, columns, b.depth, wg, b.depth, col, columns, bias && !moved,
                            moved ? product : yg, columns, err));
       if (moved) scatter_rows(v, &b, n, dtype, product, bias ? AT(bias, g * b.width) : NULL, yg);

@@ -18,6 +18,7 @@ static inline bool mx_layout_channels_last(int layout) {
 typedef struct mx_conv {
   int nd;
   bool channels_last;
+  bool in_place; /* the result may lie where the data is: data is copied before the result is written */
   int64_t batch, groups;
   int64_t channels, filters; /* in all groups together */
   int64_t in[3], out[3], kernel[3], stride[3], dilate[3], pad[3];
@@ -56,6 +57,8 @@ void mx_col2im(const mx_conv *v, mx_dtype dtype, const void *col, int64_t sample
 /* Convolution, its adjoint and the gradient of its weights. x: data of v->channels, y: of v->filters, w: (filters,
  * channels / groups, kernel) in the layout's order. float32 and float64. `bias` may be NULL. */
 size_t mx_conv_workspace(const mx_conv *v, mx_dtype dtype);
+/* Whether y may lie where x is: a sample of both has the same bytes, and x is copied anyhow before y is written. */
+bool mx_conv_in_place(const mx_conv *v);
 MX_NODISCARD mx_status mx_conv_forward(const mx_call *c, const mx_conv *v, mx_dtype dtype, const void *x, const void *w,
                                        const void *bias, void *y, mx_error *err);
 MX_NODISCARD mx_status mx_conv_backward_data(const mx_call *c, const mx_conv *v, mx_dtype dtype, const void *dy,

@@ -30,6 +30,7 @@ LAPACK_FUNCTIONS(d, double)
 /* Runs FUNC of the array's precision on arguments that may use the type T. */
 #define CALL(dtype, FUNC, ...)   \
   do {                           \
+    int held = mx_blas_hold();   \
     if ((dtype) == MX_FLOAT64) { \
       typedef double T;          \
       d##FUNC##_(__VA_ARGS__);   \
@@ -37,9 +38,11 @@ LAPACK_FUNCTIONS(d, double)
       typedef float T;           \
       s##FUNC##_(__VA_ARGS__);   \
     }                            \
+    mx_blas_release(held);       \
   } while (0)
 #define BLAS(dtype, func, ...)    \
   do {                            \
+    int held = mx_blas_hold();    \
     if ((dtype) == MX_FLOAT64) {  \
       typedef double T;           \
       cblas_d##func(__VA_ARGS__); \
@@ -47,6 +50,7 @@ LAPACK_FUNCTIONS(d, double)
       typedef float T;            \
       cblas_s##func(__VA_ARGS__); \
     }                             \
+    mx_blas_release(held);        \
   } while (0)
 #define EITHER(dtype, ...)       \
   do {                           \

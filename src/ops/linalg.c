@@ -240,6 +240,7 @@ static mx_status syrk_kernel(const mx_call *c, mx_error *err) {
   int64_t n = p->transpose ? a.cols : a.rows, k = p->transpose ? a.rows : a.cols;
   MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
   CBLAS_TRANSPOSE t = p->transpose ? CblasTrans : CblasNoTrans;
+  int held = mx_blas_hold();
   for (int64_t i = 0; i < a.count && n > 0; i++) {
     if (c->out[0].dtype == MX_FLOAT64) {
       double *y = (double *)c->out[0].data + i * n * n;
@@ -258,6 +259,7 @@ static mx_status syrk_kernel(const mx_call *c, mx_error *err) {
         for (int64_t s = 0; s < r; s++) y[s * n + r] = y[r * n + s];
     }
   }
+  mx_blas_release(held);
   return MX_OK;
 }
 /* (H + H') A, or A (H + H'). */
@@ -320,6 +322,7 @@ static mx_status tri_run(const mx_call *c, double_tri f64, float_tri f32, mx_err
   CBLAS_UPLO uplo = p->lower ? CblasLower : CblasUpper;
   CBLAS_TRANSPOSE t = p->transpose ? CblasTrans : CblasNoTrans;
   blasint rows = (blasint)b.rows, cols = (blasint)b.cols;
+  int held = mx_blas_hold();
   for (int64_t i = 0; i < b.count; i++) {
     if (c->out[0].dtype == MX_FLOAT64)
       f64(CblasRowMajor, side, uplo, t, CblasNonUnit, rows, cols, p->alpha, (const double *)c->in[0].data + i * n * n,
@@ -328,6 +331,7 @@ static mx_status tri_run(const mx_call *c, double_tri f64, float_tri f32, mx_err
       f32(CblasRowMajor, side, uplo, t, CblasNonUnit, rows, cols, (float)p->alpha,
           (const float *)c->in[0].data + i * n * n, (blasint)n, (float *)c->out[0].data + i * b.rows * b.cols, cols);
   }
+  mx_blas_release(held);
   return MX_OK;
 }
 static mx_status trmm_kernel(const mx_call *c, mx_error *err) { return tri_run(c, cblas_dtrmm, cblas_strmm, err); }

@@ -3,11 +3,11 @@
  *   test_golden [DIR] [OPERATOR ...] [--threads N] [--gpu] [--fail-alloc] [--verbose]
  *
  * A case of mode "symbol" is bound and run forward and backward, twice (the second time every allocation fails: plans
- * allocate nothing), and run once more as an imperative call into given outputs. Every array lies between guard regions
- * that must stay as they are. Then the first, second, ... allocation of every operator's first case fails, until the
- * case comes to its end: each failure must be reported and must leave nothing behind (--fail-alloc does only that; it
- * is left out when operators are named). Cases of an operator that is not registered fail. MX_GOLDEN_OPS names
- * operators too. */
+ * allocate nothing), and run once more as an imperative call into given outputs; all that again with one, two and three
+ * threads, which must give the same bits. Every array lies between guard regions that must stay as they are. Then the
+ * first, second, ... allocation of every operator's first case fails, until the case comes to its end: each failure
+ * must be reported and must leave nothing behind (--fail-alloc does only that; it is left out when operators are
+ * named). Cases of an operator that is not registered fail. MX_GOLDEN_OPS names operators too. */
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -106,6 +106,8 @@ static double value_at(const void *data, mx_dtype dtype, int64_t i) {
 }
 
 /* Compares an array with a recorded tensor; says the first difference in `diff` (kept when there is one already). */
+static uint64_t fingerprint; /* of all bits that were compared in a run */
+
 static void compare(const golden *g, const mx_array *got, const tensor *want, bool gradient, char *diff, size_t size) {
   if (diff[0] || nonsense(g) || (gradient && wrong_sum(g))) return;
   char a[MX_SHAPE_TEXT], b[MX_SHAPE_TEXT];
@@ -123,6 +125,7 @@ static void compare(const golden *g, const mx_array *got, const tensor *want, bo
     free(host);
     return;
   }
+  for (size_t i = 0; i < bytes; i++) fingerprint = (fingerprint ^ ((unsigned char *)host)[i]) * 1099511628211u;
   double scale = tolerance_scale(g, want->dtype, gradient);
   double rtol = want->dtype == MX_FLOAT32 ? 1e-4 : want->dtype == MX_FLOAT64 ? 1e-6 : 5e-3;
   double atol = want->dtype == MX_FLOAT32 ? 1e-5 : want->dtype == MX_FLOAT64 ? 1e-8 : 1e-3;
@@ -395,6 +398,7 @@ static mx_status run_once(const golden *g, const mx_op *op, char *diff, size_t s
   static work w;
   memset(&w, 0, sizeof(w));
   diff[0] = 0;
+  fingerprint = 0;
   mx_status status = attributes(g, &w.attrs, err);
   if (status == MX_OK)
     status = g->imperative ? run_imperative(g, op, &w, diff, size, err) : run_symbol(g, op, &w, diff, size, err);
@@ -440,6 +444,25 @@ static mx_status run_failing(const golden *g, const mx_op *op, char *diff, size_
   return mx_fail(err, MX_ERR_INTERNAL, "The case does not come to an end.");
 }
 
+/* Any number of threads gives the same bits, even if every loop is shared out. */
+static mx_status run_threaded(const golden *g, const mx_op *op, char *diff, size_t size, mx_error *err) {
+  const int before = mx_threads();
+  uint64_t one = 0;
+  mx_status status = MX_OK;
+  mx_threads_forced = true;
+  for (int n = 1; n <= 3 && status == MX_OK && !diff[0]; n++) {
+    mx_threads_set(n);
+    mx_invoke_clear_cache();
+    status = run_once(g, op, diff, size, err);
+    if (n == 1) one = fingerprint;
+    if (status == MX_OK && !diff[0] && fingerprint != one)
+      snprintf(diff, size, "%d threads do not give the bits that one thread gives", n);
+  }
+  mx_threads_forced = false;
+  mx_threads_set(before);
+  return status;
+}
+
 static void run_case(golden *g, const mx_op *op) {
   char diff[1200] = "";
   mx_error err = {0};
@@ -447,6 +470,8 @@ static void run_case(golden *g, const mx_op *op) {
   check_begin(g->id);
   mx_status status =
       options.fail_alloc ? run_failing(g, op, diff, sizeof(diff), &err) : run_once(g, op, diff, sizeof(diff), &err);
+  if (status == MX_OK && !diff[0] && !options.fail_alloc && options.device == MX_CPU)
+    status = run_threaded(g, op, diff, sizeof(diff), &err);
   int64_t left = live_blocks() - before;
   if (status == MX_OK && !diff[0] && left > 0) { /* made once for the process, or lost in every run? */
     status = run_once(g, op, diff, sizeof(diff), &err);
