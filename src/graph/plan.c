@@ -130,8 +130,10 @@ static void find_sums(planner *s) {
 
 /* ---- sharing ---- */
 
-static bool allowed_alias(const mx_op *op, int out, int in) {
+static bool allowed_alias(const step *t, int out, int in) {
+  const mx_op *op = t->node->op;
   if ((op->flags & MX_OP_VIEW) && out == 0 && in == 0) return true;
+  if (op->in_place && out == 0 && in == 0 && op->in_place(&t->call)) return true;
   for (const mx_alias *a = op->aliases_mem; a && a->out >= 0; a++)
     if (a->out == out && a->in == in) return true;
   return false;
@@ -142,10 +144,10 @@ static bool may_overwrite(const planner *s, const step *t, int out, int in, int6
   const mx_node *n = t->node;
   int b = t->buffer[in];
   const buffer *x = &s->p->buffers[b];
-  if (!allowed_alias(n->op, out, in) || x->variable || x->fixed || x->head >= 0) return false;
+  if (!allowed_alias(t, out, in) || x->variable || x->fixed || x->head >= 0) return false;
   if (x->bytes != bytes || x->last != (int)(t - s->p->steps)) return false;
   for (int k = 0; k < n->n_in; k++) /* other inputs in the same place must be allowed too */
-    if (t->buffer[k] == b && !allowed_alias(n->op, out, k)) return false;
+    if (t->buffer[k] == b && !allowed_alias(t, out, k)) return false;
   for (int k = 0; k < out; k++)
     if (t->buffer[n->n_in + k] == b) return false;
   return true;
@@ -243,6 +245,7 @@ static mx_status place_step(planner *s, step *t, int node, mx_req *req, mx_error
   }
   for (int k = 0; k < t->call.n_out; k++) MX_TRY(place_output(s, t, node, k, &req[k], err));
   t->skip = (n->op->flags & MX_OP_VIEW) && t->buffer[n->n_in] == t->buffer[0];
+  t->call.in_place = n->op->in_place && t->buffer[n->n_in] == t->buffer[0];
   return MX_OK;
 }
 

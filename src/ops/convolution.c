@@ -117,8 +117,19 @@ static mx_status convolution_gradient(mx_grad *g, mx_error *err) {
   return mx_layer_backward(g, "_backward_Convolution", in, 3, g->n_in, err);
 }
 
+static mx_conv forward_view(const mx_call *c) {
+  mx_conv v = convolution_view(c->params, &c->in[0].shape, &c->out[0].shape);
+  v.in_place = c->in_place;
+  return v;
+}
+
+static bool convolution_in_place(const mx_call *c) {
+  const mx_conv v = forward_view(c);
+  return mx_conv_in_place(&v);
+}
+
 static mx_status build_forward(mx_dnnl_program *p, const mx_call *c, bool *declined, mx_error *err) {
-  const mx_conv v = convolution_view(c->params, &c->in[0].shape, &c->out[0].shape);
+  const mx_conv v = forward_view(c);
   return mx_dnnl_conv_forward(p, &v, MX_DNNL_IN(0), MX_DNNL_IN(1), c->n_in > 2 ? MX_DNNL_IN(2) : MX_DNNL_NONE,
                               MX_DNNL_OUT(0), declined, err);
 }
@@ -128,7 +139,7 @@ static mx_status convolution_prepare(mx_call *c, mx_error *err) {
   if (mx_layer_is_half(c)) return mx_layer_half_prepare(c, convolution_prepare, err);
   MX_TRY(mx_dnnl_prepare(c, build_forward, err));
   if (c->state) return MX_OK;
-  const mx_conv v = convolution_view(c->params, &c->in[0].shape, &c->out[0].shape);
+  const mx_conv v = forward_view(c);
   c->workspace_bytes = mx_conv_workspace(&v, c->out[0].dtype);
   return MX_OK;
 }
@@ -137,7 +148,7 @@ static mx_status convolution_forward(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
   if (mx_layer_is_half(c)) return mx_layer_half_run(c, convolution_forward, err);
   if (c->state) return mx_dnnl_run(c, err);
-  const mx_conv v = convolution_view(c->params, &c->in[0].shape, &c->out[0].shape);
+  const mx_conv v = forward_view(c);
   return mx_conv_forward(c, &v, c->out[0].dtype, c->in[0].data, c->in[1].data, c->n_in > 2 ? c->in[2].data : NULL,
                          c->out[0].data, err);
 }
@@ -198,8 +209,8 @@ static mx_status convolution_backward(const mx_call *c, mx_error *err) {
     .name = name_, .family = "Neural-network layers", .params = table, .params_size = sizeof(convolution_params), \
     .check = convolution_check, .n_in = 3, .n_out = 1, .in_names = MX_STRINGS("data", "weight", "bias"),          \
     .count_in = convolution_count_in, .infer_shape = convolution_infer, .infer_dtype = mx_layer_infer_float,      \
-    .gradient = convolution_gradient, .prepare = convolution_prepare, .release = mx_layer_release,                \
-    .kernel = convolution_forward, __VA_ARGS__                                                                    \
+    .gradient = convolution_gradient, .in_place = convolution_in_place, .prepare = convolution_prepare,           \
+    .release = mx_layer_release, .kernel = convolution_forward, __VA_ARGS__                                       \
   }
 
 const mx_op mx_ops_convolution[] = {

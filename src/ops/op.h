@@ -45,6 +45,7 @@ typedef struct mx_call {
   mx_tensor *out;    /* all outputs, hidden ones too */
   const mx_req *req; /* per output */
   bool is_train;
+  bool in_place;   /* out[0] is in the memory of in[0], as the record's in_place allowed; known to prepare */
   void *state;     /* made by prepare, freed by release; NULL without prepare */
   void *workspace; /* workspace_bytes of scratch memory on the device, aligned to 64 */
   size_t workspace_bytes;
@@ -143,6 +144,9 @@ struct mx_op {
   mx_status (*gradient)(mx_grad *g, mx_error *err); /* NULL: not differentiable, every gradient is zero */
 
   const mx_alias *aliases_mem; /* NULL: none */
+  /* Whether output 0 may also overwrite input 0 in this call (shapes are known, pointers are not): asked by plans,
+   * which then set c->in_place before prepare. NULL: no. */
+  bool (*in_place)(const mx_call *c);
   uint32_t flags;
   bool (*draws)(const void *params); /* MX_OP_RANDOM: whether with these parameters; NULL: always */
 
