@@ -91,3 +91,19 @@ test_that("functions of operators are up to date", {
     expect_equal(f, c(r$inputs, vapply(r$parameters, `[[`, "", "name"), "out"), info = name)
   }
 })
+
+test_that("each generated function reaches its operator: without inputs the result is a value or a classed error", {
+  ns <- asNamespace("mxnet")
+  reaches <- function(name) {
+    f <- get(name, ns)
+    result <- tryCatch(if (startsWith(name, "mx.varg.")) f(list()) else f(), error = identity)
+    inherits(result, c("MXNDArray", "Rcpp_MXSymbol", "mxnet_error")) ||
+      is.list(result) && all(vapply(result, inherits, NA, "MXNDArray"))
+  }
+  calls <- c("ffi_nd_operator", "ffi_symbol_operator", "symbol.operator")
+  generated <- function(name) any(calls %in% all.names(body(get(name, ns))))
+  by.hand <- c("mx.nd.full", "mx.symbol.concat")
+  names <- Filter(generated, setdiff(ls(ns, pattern = "^mx[.](nd|symbol|varg[.]symbol)[.]"), by.hand))
+  expect_gt(length(names), 1000)
+  expect_identical(Filter(Negate(reaches), names), character())
+})
