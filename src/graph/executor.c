@@ -26,6 +26,7 @@ struct mx_executor {
   void *arena;
   size_t arena_bytes;
   bool ran_training; /* forward with is_train came last: backward may follow */
+  bool busy;         /* within a call: an operator written by the user may come here again */
 };
 
 /* ---- variables of a symbol ---- */
@@ -299,6 +300,7 @@ static mx_status ensure_arena(mx_executor *e, mx_error *err) {
     mx_pool_free(e->device, e->arena, e->arena_bytes);
     e->arena = NULL;
     e->arena_bytes = 0;
+    e->ran_training = false;
     MX_TRY(mx_pool_alloc(e->device, need, &e->arena, err));
     e->arena_bytes = need;
   }
@@ -320,7 +322,19 @@ static mx_status ensure_plan(mx_executor *e, bool is_train, mx_error *err) {
 
 /* ---- running ---- */
 
-mx_status mx_executor_forward(mx_executor *e, bool is_train, mx_error *err) {
+static mx_status begin(mx_executor *e, mx_error *err) {
+  if (e->busy)
+    return mx_fail(err, MX_ERR_STATE, "This executor is at work: a function that it calls cannot run it again.");
+  e->busy = true;
+  return MX_OK;
+}
+
+static mx_status end(mx_executor *e, mx_status st) {
+  e->busy = false;
+  return st;
+}
+
+static mx_status forward(mx_executor *e, bool is_train, mx_error *err) {
   stage *s = is_train ? &e->training : &e->inference;
   e->ran_training = false;
   if (!s->plan || !e->arena) {
@@ -330,6 +344,11 @@ mx_status mx_executor_forward(mx_executor *e, bool is_train, mx_error *err) {
   MX_TRY(mx_plan_run(s->plan, false, err));
   e->ran_training = is_train;
   return MX_OK;
+}
+
+mx_status mx_executor_forward(mx_executor *e, bool is_train, mx_error *err) {
+  MX_TRY(begin(e, err));
+  return end(e, forward(e, is_train, err));
 }
 
 static mx_status set_heads(mx_executor *e, mx_array *const *head_grads, int n, mx_error *err) {
@@ -368,8 +387,10 @@ mx_status mx_executor_backward(mx_executor *e, mx_array *const *head_grads, int 
                    e->n_outputs == 1 ? "" : "s");
   if (!e->ran_training)
     return mx_fail(err, MX_ERR_STATE, "backward needs a forward run with is.train = TRUE just before it.");
-  MX_TRY(set_heads(e, head_grads, n, err));
-  return mx_plan_run(e->training.plan, true, err);
+  MX_TRY(begin(e, err));
+  mx_status st = set_heads(e, head_grads, n, err);
+  if (st == MX_OK) st = mx_plan_run(e->training.plan, true, err);
+  return end(e, st);
 }
 
 /* ---- what users see ---- */
@@ -387,9 +408,11 @@ bool mx_executor_draws(const mx_executor *e) {
 }
 
 mx_status mx_executor_memory_use(mx_executor *e, mx_executor_memory *out, mx_error *err) {
-  MX_TRY(ensure_plan(e, false, err));
-  MX_TRY(ensure_plan(e, true, err));
-  MX_TRY(ensure_arena(e, err));
+  MX_TRY(begin(e, err));
+  mx_status st = ensure_plan(e, false, err);
+  if (st == MX_OK) st = ensure_plan(e, true, err);
+  if (st == MX_OK) st = ensure_arena(e, err);
+  MX_TRY(end(e, st));
   int64_t outputs = 0;
   for (int i = 0; i < e->n_outputs; i++) outputs += (int64_t)mx_array_bytes(e->output[i]);
   int64_t a = mx_plan_workspace_bytes(e->inference.plan), b = mx_plan_workspace_bytes(e->training.plan);

@@ -304,3 +304,19 @@ test_that("nothing unprotected", {
   expect_equal(as.array(e$ref.aux.arrays$s_state), 3)
   expect_equal(failed, "Custom")
 })
+
+test_that("an executor that is at work is not run again from within", {
+  e <- NULL
+  again <- function() mx.exec.forward(e, FALSE)
+  mx.operator.register("inner", forward = function(x) {
+    again()
+    x
+  }, backward = function(x, output.grad) output.grad)
+  e <- bound(mx.symbol.Custom(x, op_type = "inner"), list(x = 1:2))
+  expect_error(mx.exec.forward(e, FALSE), "at work", class = "mxnet_error")
+  again <- function() e$memory
+  expect_error(mx.exec.forward(e, FALSE), "at work", class = "mxnet_error")
+  again <- function() NULL
+  mx.exec.forward(e, FALSE)
+  expect_equal(as.array(e$ref.outputs[[1]]), 1:2)
+})
