@@ -3010,7 +3010,7 @@ mx.varg.symbol.im2col <- function(args) .Call(ffi_symbol_operator, "im2col", arg
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
 #' @concept Neural-network layers
 #' @param data (batch, channels * prod(kernel), places); the output is (batch, channels, output_size...).
-#' @param output_size Size of the image. Integers, in R's order in [1, 2147483647]; required.
+#' @param output_size Size of the image. Integers, in R's order in [0, 2147483647]; required.
 #' @param kernel Size of the window. Integers, in R's order in [1, 2147483647]; required.
 #' @param stride Step of the window; 1 by default. Integers, in R's order in [1, 2147483647].
 #' @param dilate Distance of its points; 1 by default. Integers, in R's order in [1, 2147483647].
