@@ -170,11 +170,10 @@ static law law_of(json_t *row, double p[16]) {
   return l;
 }
 
-/* One entry: `dtype` is the attribute, NULL for none. */
-static void check_sampler(json_t *s, const char *dtype) {
+/* Runs one entry with n draws a row: `dtype` is the attribute, NULL for none. */
+static mx_status draw(json_t *s, const char *dtype, int n, mx_array **out) {
   const char *op = json_string_value(json_object_get(s, "op")), *key;
-  json_t *rows = json_object_get(s, "rows"), *v, *t;
-  int n_rows = (int)json_array_size(rows), n = dtype && !strcmp(dtype, "float16") ? 20000 : DRAWS;
+  json_t *v, *t;
   const char *attrs[16] = {NULL};
   int n_attrs = 0;
   json_object_foreach(json_object_get(s, "attrs"), key, v) {
@@ -186,7 +185,7 @@ static void check_sampler(json_t *s, const char *dtype) {
   snprintf(shape, sizeof(shape), "(%d,)", n);
   if (!like) attrs[n_attrs++] = "shape", attrs[n_attrs++] = shape;
   if (dtype) attrs[n_attrs++] = "dtype", attrs[n_attrs++] = dtype;
-  mx_array *in[2] = {NULL}, *out[1];
+  mx_array *in[2] = {NULL};
   int n_in = 0;
   size_t i, j, k;
   json_array_foreach(json_object_get(s, "inputs"), i, t) {
@@ -201,27 +200,34 @@ static void check_sampler(json_t *s, const char *dtype) {
     }
     in[n_in++] = array_of(MX_FLOAT32, sh, values);
   }
+  mx_status status = MX_OK;
   if (like) {
     mx_shape flat = mx_shape_of(n);
-    CHECK_OK(mx_array_zeros(cpu, &flat, MX_FLOAT32, &in[n_in++], &err), err);
+    status = mx_array_zeros(cpu, &flat, MX_FLOAT32, &in[n_in++], &err);
   }
-  CHECK_OK(call(op, attrs, in, n_in, out, 1), err);
-  if (out[0]) {
-    const char *want = dtype ? dtype : json_string_value(json_object_get(s, "default_dtype"));
-    CHECK_TEXT(mx_dtype_name(out[0]->dtype), want);
-    CHECK_INT(mx_array_size(out[0]), (int64_t)n * n_rows);
-    double *x = values_of(out[0]), p[16];
-    double grain = out[0]->dtype == MX_FLOAT16 ? 2e-3 : 1e-6;
-    for (int r = 0; r < n_rows; r++) {
-      json_t *row = json_array_get(rows, (size_t)r);
-      law l = law_of(row, p);
-      check_moments(number(row, "mean"), number(row, "variance"), x + r * n, n);
-      if (out[0]->dtype != MX_FLOAT16 || !is_discrete(&l)) check_law(&l, x + r * n, n, grain);
-    }
-    free(x);
-  }
+  if (status == MX_OK) status = call(op, attrs, in, n_in, out, 1);
   for (int m = 0; m < n_in; m++) mx_array_release(in[m]);
-  mx_array_release(out[0]);
+  return status;
+}
+
+static void check_sampler(json_t *s, const char *dtype) {
+  json_t *rows = json_object_get(s, "rows");
+  int n_rows = (int)json_array_size(rows), n = dtype && !strcmp(dtype, "float16") ? 20000 : DRAWS;
+  mx_array *out = NULL;
+  REQUIRE_OK(draw(s, dtype, n, &out), err);
+  const char *want = dtype ? dtype : json_string_value(json_object_get(s, "default_dtype"));
+  CHECK_TEXT(mx_dtype_name(out->dtype), want);
+  CHECK_INT(mx_array_size(out), (int64_t)n * n_rows);
+  double *x = values_of(out), p[16];
+  double grain = out->dtype == MX_FLOAT16 ? 2e-3 : 1e-6;
+  for (int r = 0; r < n_rows; r++) {
+    json_t *row = json_array_get(rows, (size_t)r);
+    law l = law_of(row, p);
+    check_moments(number(row, "mean"), number(row, "variance"), x + r * n, n);
+    if (out->dtype != MX_FLOAT16 || !is_discrete(&l)) check_law(&l, x + r * n, n, grain);
+  }
+  free(x);
+  mx_array_release(out);
 }
 
 static void check_samplers(bool all_types) {
@@ -271,27 +277,66 @@ TEST(laws_at_other_parameters) {
 /* ---- other properties ---- */
 
 TEST(same_numbers_with_any_number_of_threads) {
-  static const char *const ops[][5] = {{"_random_uniform", NULL},
-                                       {"_random_normal", "dtype", "float64", NULL},
-                                       {"_random_normal", NULL},
-                                       {"_random_gamma", "alpha", "0.7", NULL},
-                                       {"_random_poisson", "lam", "20", NULL},
-                                       {"_random_randint", "low", "0", NULL}};
-  for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
-    mx_array *out[2][1];
+  json_t *doc, *s, *list = file_samplers(&doc);
+  size_t i;
+  json_array_foreach(list, i, s) {
+    mx_array *out[2] = {NULL};
     for (int t = 0; t < 2; t++) {
-      const char *attrs[8] = {"shape", "(123457,)"};
-      int n = 2;
-      for (int k = 1; ops[i][k]; k++) attrs[n++] = ops[i][k];
-      if (!strcmp(ops[i][0], "_random_randint")) attrs[n++] = "high", attrs[n++] = "1000";
-      mx_threads_set(t + 1);
+      mx_threads_set(t ? 3 : 1);
       mx_random_seed(3);
-      REQUIRE_OK(call(ops[i][0], attrs, NULL, 0, out[t], 1), err);
+      CHECK_OK(draw(s, NULL, 123457, &out[t]), err);
     }
-    CHECK(!memcmp(mx_array_data(out[0][0]), mx_array_data(out[1][0]), mx_array_bytes(out[0][0])));
-    for (int t = 0; t < 2; t++) mx_array_release(out[t][0]);
+    if (out[0] && out[1] && memcmp(mx_array_data(out[0]), mx_array_data(out[1]), mx_array_bytes(out[0])))
+      check_report(__FILE__, __LINE__, "%s depends on the threads", json_string_value(json_object_get(s, "op")));
+    for (int t = 0; t < 2; t++) mx_array_release(out[t]);
   }
   mx_threads_set(0);
+  json_decref(doc);
+}
+
+/* Each element with its probability, whole slices along `axes`; the rest is scaled; threads do not matter. */
+TEST(dropout) {
+  enum { ROWS = 1000, COLS = 203 };
+  double *ones = malloc(ROWS * COLS * sizeof(double));
+  for (int i = 0; i < ROWS * COLS; i++) ones[i] = 1;
+  mx_array *x = array_of(MX_FLOAT32, mx_shape_of(ROWS, COLS), ones), *out[2];
+  static const double rates[] = {0.1, 0.5, 0.75};
+  for (int r = 0; r < 3; r++) {
+    char p[16];
+    snprintf(p, sizeof(p), "%g", rates[r]);
+    for (int t = 0; t < 2; t++) {
+      mx_threads_set(t ? 3 : 1);
+      mx_random_seed(5);
+      REQUIRE_OK(call("Dropout", ATTRS("p", p, "mode", "always"), &x, 1, &out[t], 1), err);
+    }
+    const float *y = mx_array_data(out[0]);
+    int dropped = 0, pairs = 0;
+    for (int i = 0; i < ROWS * COLS; i++) {
+      CHECK(y[i] == 0 || fabs(y[i] - 1 / (1 - rates[r])) < 1e-6);
+      dropped += y[i] == 0;
+      pairs += i > 0 && y[i] == 0 && y[i - 1] == 0; /* neighbours are independent */
+    }
+    double n = ROWS * COLS, q = rates[r] * rates[r];
+    CHECK_NEAR(dropped, n * rates[r], 4 * sqrt(n * rates[r] * (1 - rates[r])));
+    CHECK_NEAR(pairs, n * q, 6 * sqrt(n * q));
+    CHECK(!memcmp(y, mx_array_data(out[1]), mx_array_bytes(out[0])));
+    mx_array_release(out[0]), mx_array_release(out[1]);
+  }
+  mx_threads_set(0);
+  REQUIRE_OK(call("Dropout", ATTRS("p", "0.3", "mode", "always", "axes", "(1,)"), &x, 1, out, 1), err);
+  const float *y = mx_array_data(out[0]);
+  int rows = 0;
+  for (int i = 0; i < ROWS; i++) {
+    for (int k = 1; k < COLS; k++) CHECK(y[i * COLS + k] == y[i * COLS]);
+    rows += y[i * COLS] == 0;
+  }
+  CHECK_NEAR(rows, 300, 60);
+  mx_array_release(out[0]);
+  REQUIRE_OK(call("Dropout", ATTRS("p", "0.3"), &x, 1, out, 1), err); /* not in inference */
+  CHECK(!memcmp(mx_array_data(out[0]), mx_array_data(x), mx_array_bytes(x)));
+  mx_array_release(out[0]);
+  mx_array_release(x);
+  free(ones);
 }
 
 TEST(successive_calls_differ_and_seeds_repeat) {
@@ -481,6 +526,7 @@ int main(int argc, char **argv) {
   RUN(laws_in_all_types);
   RUN(laws_at_other_parameters);
   RUN(same_numbers_with_any_number_of_threads);
+  RUN(dropout);
   RUN(successive_calls_differ_and_seeds_repeat);
   RUN(uniform_stays_below_high);
   RUN(shuffle_is_a_uniform_permutation);
