@@ -18,9 +18,12 @@ mx.nd.LeakyReLU <- function(
 #' @rdname mx.symbol.DotProductAttention
 #' @export
 mx.nd.DotProductAttention <- function(
-  data = NULL, scale = NULL, causal = FALSE, use_length = FALSE, use_bias = FALSE, out = NULL
+  query = NULL, key = NULL, value = NULL, length = NULL, bias = NULL, scale = NULL, causal = FALSE,
+  use_length = FALSE, use_bias = FALSE, out = NULL
 ) {
-  .Call(ffi_nd_operator, "DotProductAttention", list(data, scale, causal, use_length, use_bias), out)
+  .Call(ffi_nd_operator, "DotProductAttention", list(
+  query, key, value, length, bias, scale, causal, use_length, use_bias
+), out)
 }
 
 #' @rdname mx.symbol.BatchNorm
@@ -39,8 +42,8 @@ mx.nd.BatchNorm <- function(
 #' @rdname mx.symbol.BatchNorm_v1
 #' @export
 mx.nd.BatchNorm.v1 <- function(
-  data = NULL, gamma = NULL, beta = NULL, moving_mean = NULL, moving_var = NULL, eps = 0.001, momentum = 0.9,
-  fix_gamma = TRUE, use_global_stats = FALSE, output_mean_var = FALSE, out = NULL
+  data = NULL, gamma = NULL, beta = NULL, eps = 0.001, momentum = 0.9, fix_gamma = TRUE, use_global_stats = FALSE,
+  output_mean_var = FALSE, moving_mean = NULL, moving_var = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "BatchNorm_v1", list(
   data, gamma, beta, moving_mean, moving_var, eps, momentum, fix_gamma, use_global_stats, output_mean_var
@@ -270,10 +273,10 @@ mx.nd.internal.copyto <- function(data = NULL, out = NULL) {
 #' @noMd
 #' @title Joins arrays along a dimension: (2,3) and (2,5) with dim = 1 -> (2,8)
 #' @description Joins arrays along a dimension: (2,3) and (2,5) with dim = 1 -> (2,8).
-#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
 #' @concept Shape manipulation
 #' @param data Arrays with the same lengths in all dimensions but dim.
-#' @param num_args Number of arrays. Integer in [1, 65536]; required.
+#' @param num_args Number of arrays. Integer from 1 to 65536; required.
 #' @param dim Dimension along which they are joined; negative numbers count from the end. Integer.
 #' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
 #' @return \code{mx.nd.*}: an MXNDArray.
@@ -1378,22 +1381,22 @@ mx.nd.hard.sigmoid <- function(data = NULL, alpha = 0.2, beta = 0.5, out = NULL)
 
 #' @rdname mx.symbol.add_n
 #' @export
-mx.nd.add.n <- function(args = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "add_n", list(args, num_args), out)
+mx.nd.add.n <- function(args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "add_n", list(args, NULL), out)
 }
 
 #' @rdname mx.symbol.add_n
 #' @export
-mx.nd.ElementWiseSum <- function(args = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "ElementWiseSum", list(args, num_args), out)
+mx.nd.ElementWiseSum <- function(args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "ElementWiseSum", list(args, NULL), out)
 }
 
-mx.nd.internal.sparse.ElementWiseSum <- function(args = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "_sparse_ElementWiseSum", list(args, num_args), out)
+mx.nd.internal.sparse.ElementWiseSum <- function(args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_ElementWiseSum", list(args, NULL), out)
 }
 
-mx.nd.internal.sparse.add.n <- function(args = NULL, num_args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "_sparse_add_n", list(args, num_args), out)
+mx.nd.internal.sparse.add.n <- function(args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "_sparse_add_n", list(args, NULL), out)
 }
 
 #' @rdname mx.symbol.gather_nd
@@ -1688,8 +1691,8 @@ mx.nd.internal.linalg.sumlogdiag <- function(A = NULL, out = NULL) {
 
 #' @rdname mx.symbol.khatri_rao
 #' @export
-mx.nd.khatri.rao <- function(args = NULL, num_args = 1, out = NULL) {
-  .Call(ffi_nd_operator, "khatri_rao", list(args, num_args), out)
+mx.nd.khatri.rao <- function(args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "khatri_rao", list(args, NULL), out)
 }
 
 #' @rdname mx.symbol.LinearRegressionOutput
@@ -2213,31 +2216,31 @@ mx.nd.diag <- function(data = NULL, k = 0, axis1 = 0, axis2 = 1, out = NULL) {
 
 #' @rdname mx.symbol.random_pdf_uniform
 #' @export
-mx.nd.random.pdf.uniform <- function(sample = NULL, low = NULL, high = NULL, is_log = FALSE, out = NULL) {
+mx.nd.random.pdf.uniform <- function(sample = NULL, low = NULL, is_log = FALSE, high = NULL, out = NULL) {
   .Call(ffi_nd_operator, "random_pdf_uniform", list(sample, low, high, is_log), out)
 }
 
-mx.nd.internal.random.pdf.uniform <- function(sample = NULL, low = NULL, high = NULL, is_log = FALSE, out = NULL) {
+mx.nd.internal.random.pdf.uniform <- function(sample = NULL, low = NULL, is_log = FALSE, high = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_random_pdf_uniform", list(sample, low, high, is_log), out)
 }
 
 #' @rdname mx.symbol.random_pdf_normal
 #' @export
-mx.nd.random.pdf.normal <- function(sample = NULL, mu = NULL, sigma = NULL, is_log = FALSE, out = NULL) {
+mx.nd.random.pdf.normal <- function(sample = NULL, mu = NULL, is_log = FALSE, sigma = NULL, out = NULL) {
   .Call(ffi_nd_operator, "random_pdf_normal", list(sample, mu, sigma, is_log), out)
 }
 
-mx.nd.internal.random.pdf.normal <- function(sample = NULL, mu = NULL, sigma = NULL, is_log = FALSE, out = NULL) {
+mx.nd.internal.random.pdf.normal <- function(sample = NULL, mu = NULL, is_log = FALSE, sigma = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_random_pdf_normal", list(sample, mu, sigma, is_log), out)
 }
 
 #' @rdname mx.symbol.random_pdf_gamma
 #' @export
-mx.nd.random.pdf.gamma <- function(sample = NULL, alpha = NULL, beta = NULL, is_log = FALSE, out = NULL) {
+mx.nd.random.pdf.gamma <- function(sample = NULL, alpha = NULL, is_log = FALSE, beta = NULL, out = NULL) {
   .Call(ffi_nd_operator, "random_pdf_gamma", list(sample, alpha, beta, is_log), out)
 }
 
-mx.nd.internal.random.pdf.gamma <- function(sample = NULL, alpha = NULL, beta = NULL, is_log = FALSE, out = NULL) {
+mx.nd.internal.random.pdf.gamma <- function(sample = NULL, alpha = NULL, is_log = FALSE, beta = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_random_pdf_gamma", list(sample, alpha, beta, is_log), out)
 }
 
@@ -2263,24 +2266,24 @@ mx.nd.internal.random.pdf.poisson <- function(sample = NULL, lam = NULL, is_log 
 
 #' @rdname mx.symbol.random_pdf_negative_binomial
 #' @export
-mx.nd.random.pdf.negative.binomial <- function(sample = NULL, k = NULL, p = NULL, is_log = FALSE, out = NULL) {
+mx.nd.random.pdf.negative.binomial <- function(sample = NULL, k = NULL, is_log = FALSE, p = NULL, out = NULL) {
   .Call(ffi_nd_operator, "random_pdf_negative_binomial", list(sample, k, p, is_log), out)
 }
 
-mx.nd.internal.random.pdf.negative.binomial <- function(sample = NULL, k = NULL, p = NULL, is_log = FALSE, out = NULL) {
+mx.nd.internal.random.pdf.negative.binomial <- function(sample = NULL, k = NULL, is_log = FALSE, p = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_random_pdf_negative_binomial", list(sample, k, p, is_log), out)
 }
 
 #' @rdname mx.symbol.random_pdf_generalized_negative_binomial
 #' @export
 mx.nd.random.pdf.generalized.negative.binomial <- function(
-  sample = NULL, mu = NULL, alpha = NULL, is_log = FALSE, out = NULL
+  sample = NULL, mu = NULL, is_log = FALSE, alpha = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "random_pdf_generalized_negative_binomial", list(sample, mu, alpha, is_log), out)
 }
 
 mx.nd.internal.random.pdf.generalized.negative.binomial <- function(
-  sample = NULL, mu = NULL, alpha = NULL, is_log = FALSE, out = NULL
+  sample = NULL, mu = NULL, is_log = FALSE, alpha = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "_random_pdf_generalized_negative_binomial", list(sample, mu, alpha, is_log), out)
 }
@@ -2338,11 +2341,11 @@ mx.nd.internal.random.uniform.like <- function(data = NULL, low = 0, high = 1, o
 
 #' @rdname mx.symbol.sample_uniform
 #' @export
-mx.nd.sample.uniform <- function(low = NULL, high = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.sample.uniform <- function(low = NULL, shape = NULL, dtype = NULL, high = NULL, out = NULL) {
   .Call(ffi_nd_operator, "sample_uniform", list(low, high, shape, dtype), out)
 }
 
-mx.nd.internal.sample.uniform <- function(low = NULL, high = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.internal.sample.uniform <- function(low = NULL, shape = NULL, dtype = NULL, high = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_sample_uniform", list(low, high, shape, dtype), out)
 }
 
@@ -2368,11 +2371,11 @@ mx.nd.internal.random.normal.like <- function(data = NULL, loc = 0, scale = 1, o
 
 #' @rdname mx.symbol.sample_normal
 #' @export
-mx.nd.sample.normal <- function(mu = NULL, sigma = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.sample.normal <- function(mu = NULL, shape = NULL, dtype = NULL, sigma = NULL, out = NULL) {
   .Call(ffi_nd_operator, "sample_normal", list(mu, sigma, shape, dtype), out)
 }
 
-mx.nd.internal.sample.normal <- function(mu = NULL, sigma = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.internal.sample.normal <- function(mu = NULL, shape = NULL, dtype = NULL, sigma = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_sample_normal", list(mu, sigma, shape, dtype), out)
 }
 
@@ -2392,11 +2395,11 @@ mx.nd.internal.random.gamma.like <- function(data = NULL, alpha = 1, beta = 1, o
 
 #' @rdname mx.symbol.sample_gamma
 #' @export
-mx.nd.sample.gamma <- function(alpha = NULL, beta = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.sample.gamma <- function(alpha = NULL, shape = NULL, dtype = NULL, beta = NULL, out = NULL) {
   .Call(ffi_nd_operator, "sample_gamma", list(alpha, beta, shape, dtype), out)
 }
 
-mx.nd.internal.sample.gamma <- function(alpha = NULL, beta = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.internal.sample.gamma <- function(alpha = NULL, shape = NULL, dtype = NULL, beta = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_sample_gamma", list(alpha, beta, shape, dtype), out)
 }
 
@@ -2464,11 +2467,11 @@ mx.nd.internal.random.negative.binomial.like <- function(data = NULL, k = 1, p =
 
 #' @rdname mx.symbol.sample_negative_binomial
 #' @export
-mx.nd.sample.negative.binomial <- function(k = NULL, p = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.sample.negative.binomial <- function(k = NULL, shape = NULL, dtype = NULL, p = NULL, out = NULL) {
   .Call(ffi_nd_operator, "sample_negative_binomial", list(k, p, shape, dtype), out)
 }
 
-mx.nd.internal.sample.negative.binomial <- function(k = NULL, p = NULL, shape = NULL, dtype = NULL, out = NULL) {
+mx.nd.internal.sample.negative.binomial <- function(k = NULL, shape = NULL, dtype = NULL, p = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_sample_negative_binomial", list(k, p, shape, dtype), out)
 }
 
@@ -2493,13 +2496,13 @@ mx.nd.internal.random.generalized.negative.binomial.like <- function(data = NULL
 #' @rdname mx.symbol.sample_generalized_negative_binomial
 #' @export
 mx.nd.sample.generalized.negative.binomial <- function(
-  mu = NULL, alpha = NULL, shape = NULL, dtype = NULL, out = NULL
+  mu = NULL, shape = NULL, dtype = NULL, alpha = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "sample_generalized_negative_binomial", list(mu, alpha, shape, dtype), out)
 }
 
 mx.nd.internal.sample.generalized.negative.binomial <- function(
-  mu = NULL, alpha = NULL, shape = NULL, dtype = NULL, out = NULL
+  mu = NULL, shape = NULL, dtype = NULL, alpha = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "_sample_generalized_negative_binomial", list(mu, alpha, shape, dtype), out)
 }
@@ -2852,7 +2855,7 @@ mx.nd.softmax <- function(
 #' @rdname mx.symbol.softmin
 #' @export
 mx.nd.softmin <- function(
-  data = NULL, length = NULL, axis = -1, temperature = NULL, dtype = NULL, use_length = FALSE, out = NULL
+  data = NULL, axis = -1, temperature = NULL, dtype = NULL, use_length = FALSE, length = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "softmin", list(data, length, axis, temperature, dtype, use_length), out)
 }
@@ -2860,7 +2863,7 @@ mx.nd.softmin <- function(
 #' @rdname mx.symbol.log_softmax
 #' @export
 mx.nd.log.softmax <- function(
-  data = NULL, length = NULL, axis = -1, temperature = NULL, dtype = NULL, use_length = FALSE, out = NULL
+  data = NULL, axis = -1, temperature = NULL, dtype = NULL, use_length = FALSE, length = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "log_softmax", list(data, length, axis, temperature, dtype, use_length), out)
 }
@@ -2894,7 +2897,7 @@ mx.nd.topk <- function(
 #' @rdname mx.symbol.IdentityAttachKLSparseReg
 #' @export
 mx.nd.IdentityAttachKLSparseReg <- function(
-  data = NULL, moving_avg = NULL, sparseness_target = 0.1, penalty = 0.001, momentum = 0.9, out = NULL
+  data = NULL, sparseness_target = 0.1, penalty = 0.001, momentum = 0.9, moving_avg = NULL, out = NULL
 ) {
   .Call(ffi_nd_operator, "IdentityAttachKLSparseReg", list(data, moving_avg, sparseness_target, penalty, momentum), out)
 }

@@ -4,10 +4,17 @@
 #' ([mx.simple.bind()]), and run forward and backward. `mx.nd.*` functions compute on arrays at once.
 #' [mx.model.FeedForward.create()] trains a network from start to end.
 #'
-#' Shapes are R shapes: the first dimension runs fastest, and the batch is the last dimension. An image is
-#' `c(width, height, channel, batch)`. Axes in operators (`axis`, `dim`) count from 0 in the native, reversed order:
-#' for a
-#' matrix, `axis = 0` runs over its columns.
+#' @section Shapes and axes:
+#' `dim` is R's: the first dimension runs fastest, and the batch is the last dimension. A batch of images has dim
+#' `c(width, height, channel, batch)`. Operators see the same memory with the dimensions reversed, as MXNet does in all
+#' languages: (batch, channel, height, width). That is their *native* shape; the help pages of operators speak of it.
+#'
+#' - Dims that are given to an operator or returned by it are R's: `shape = c(28, 28, 1, 100)`, `kernel = c(width,
+#'   height)`.
+#' - Axes (`axis`, `dim`, `axes`) are native and count from 0. For a matrix with dim `c(features, samples)`, `axis = 0`
+#'   is the dimension of the samples and `axis = 1` that of the features; `axis = -1`, the last native one, is R's
+#'   first.
+#' - Products of matrices are those of the transposes: see [mx.symbol.dot()].
 #'
 #' @section Errors:
 #' Everything that goes wrong below R raises a condition of class `mxnet_error`, and of a more special class such as

@@ -505,6 +505,7 @@ const mx_op mx_ops_attention[] = {
      .out_names = MX_STRINGS("output", "log_sum"),
      .count_in = attention_count_in,
      .count_visible = attention_count_visible,
+     .in_names = MX_STRINGS("query", "key", "value", "length", "bias"),
      .in_name = attention_in_name,
      .infer_shape = attention_shape,
      .infer_dtype = attention_dtype,

@@ -231,7 +231,7 @@ const mx_op mx_ops_broadcast[] = {
     {.name = "broadcast_axis",
      .aliases = MX_STRINGS("broadcast_axes"),
      .family = SHAPES,
-     .doc = "Repeats the elements of data along some of its dimensions, which must be 1: dimension axis[i] becomes "
+     .doc = "Repeats data along some dimensions: these must be 1: dimension axis[i] becomes "
             "size[i].",
      .in_doc = MX_STRINGS("Any shape with dimensions of 1."),
      .params = axis_table,
@@ -242,7 +242,7 @@ const mx_op mx_ops_broadcast[] = {
      MX_ELEMENTWISE_RECORD(repeat, 1, 0)},
     {.name = "broadcast_to",
      .family = SHAPES,
-     .doc = "Repeats the elements of data along its dimensions of 1, so that it has the given shape.",
+     .doc = "Repeats data up to a shape: its dimensions of 1 become those of the shape.",
      .in_doc = MX_STRINGS("Any shape."),
      .params = to_table,
      .params_size = sizeof(to_params),
@@ -251,7 +251,7 @@ const mx_op mx_ops_broadcast[] = {
      MX_ELEMENTWISE_RECORD(repeat, 1, 0)},
     {.name = "broadcast_like",
      .family = SHAPES,
-     .doc = "Repeats the elements of lhs along its dimensions of 1, so that it has the shape of rhs, or only as far as "
+     .doc = "Repeats lhs up to the shape of rhs: along its dimensions of 1, or only as far as "
             "lhs_axes and rhs_axes say.",
      .in_doc = MX_STRINGS("Any shape.", "The shape to take; its values are not read."),
      .in_names = MX_STRINGS("lhs", "rhs"),

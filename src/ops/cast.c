@@ -152,7 +152,7 @@ const mx_op mx_ops_cast[] = {
      .kernel = cast_kernel},
     {.name = "amp_multicast",
      FAMILY,
-     .doc = "Converts floating-point arrays to one type, the widest (or narrowest) among them; other arrays pass "
+     .doc = "Converts floating-point arrays to one type: the widest (or narrowest) among them; other arrays pass "
             "unchanged.",
      .in_doc = MX_STRINGS("Arrays of any shape."),
      .params = multi_table,

@@ -203,9 +203,9 @@ static const mx_alias in_place[] = {{0, 0}, {-1, -1}};
 const mx_op mx_ops_dropout[] = {
     {.name = "Dropout",
      .family = "Neural-network layers",
-     .doc =
-         "In training, sets each element to zero with probability p and multiplies the others by 1 / (1 - p), so that "
-         "the expectation stays. In inference the output is data, unless mode is always.",
+     .doc = "Dropout: in training, sets each element to zero with probability p and multiplies the others by 1 / (1 - "
+            "p), so that "
+            "the expectation stays. In inference the output is data, unless mode is always.",
      .in_doc = MX_STRINGS("Any shape."),
      .source = "Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR 2014",
      .params = dropout_table,

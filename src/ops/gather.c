@@ -352,7 +352,7 @@ const mx_op mx_ops_gather[] = {
     {.name = "_ravel_multi_index",
      .aliases = MX_STRINGS("ravel_multi_index"),
      FAMILY,
-     .doc = "The numbers of places in an array of the given shape, in row-major order: for shape (a, b, c) the place "
+     .doc = "Numbers of places in an array, in row-major order: for shape (a, b, c) the place "
             "(i, j, k) has "
             "the number (i * b + j) * c + k.",
      .in_doc = MX_STRINGS("(m, ...): row i has the indices of dimension i, m is the length of shape."),

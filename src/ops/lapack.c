@@ -538,7 +538,8 @@ const mx_op mx_ops_lapack[] = {
     {.name = "_linalg_potri",
      .aliases = MX_STRINGS("linalg_potri"),
      .family = FAMILY,
-     .doc = "The inverse of A transpose(A) for lower triangular matrices A, such as linalg_potrf gives.",
+     .doc = "Inverse matrices from Cholesky factors: of A transpose(A), A being lower triangular as linalg_potrf gives "
+            "it.",
      .in_doc = MX_STRINGS("Lower triangular matrices, native shape (..., n, n)."),
      .n_in = 1,
      .n_out = 1,

@@ -596,7 +596,8 @@ const mx_op mx_ops_linalg[] = {
     {.name = "_linalg_gemm",
      .aliases = MX_STRINGS("linalg_gemm"),
      .family = FAMILY,
-     .doc = "alpha op(A) op(B) + beta C for stacks of matrices, op being the transposition if asked. The rows of the "
+     .doc = "Product and sum of matrices: alpha op(A) op(B) + beta C, op being the transposition if asked. The rows of "
+            "the "
             "matrices "
             "are native axis `axis`, the columns the last axis; the other axes count the matrices.",
      .in_doc = MX_STRINGS("Matrices (m, k), or (k, m) with transpose_a.",
@@ -631,7 +632,8 @@ const mx_op mx_ops_linalg[] = {
     {.name = "_linalg_syrk",
      .aliases = MX_STRINGS("linalg_syrk"),
      .family = FAMILY,
-     .doc = "alpha A transpose(A), or alpha transpose(A) A with transpose, for stacks of matrices.",
+     .doc = "Product of matrices with their own transposes: alpha A transpose(A), or alpha transpose(A) A with "
+            "transpose, for stacks of matrices.",
      .in_doc = MX_STRINGS("Matrices, native shape (..., rows, columns)."),
      .params = syrk_table,
      .params_size = sizeof(syrk_params),
@@ -645,7 +647,8 @@ const mx_op mx_ops_linalg[] = {
     {.name = "_linalg_trmm",
      .aliases = MX_STRINGS("linalg_trmm"),
      .family = FAMILY,
-     .doc = "alpha op(A) B, or alpha B op(A) with rightside, for a triangular matrix A, of which only the named "
+     .doc = "Product with a triangular matrix: alpha op(A) B, or alpha B op(A) with rightside, for a triangular matrix "
+            "A, of which only the named "
             "triangle is "
             "read.",
      .in_doc =
@@ -663,7 +666,8 @@ const mx_op mx_ops_linalg[] = {
     {.name = "_linalg_trsm",
      .aliases = MX_STRINGS("linalg_trsm"),
      .family = FAMILY,
-     .doc = "The solution X of op(A) X = alpha B, or of X op(A) = alpha B with rightside, for a triangular matrix A, "
+     .doc = "Solves triangular systems: X of op(A) X = alpha B, or of X op(A) = alpha B with rightside, for a "
+            "triangular matrix A, "
             "of which "
             "only the named triangle is read.",
      .in_doc =
@@ -695,7 +699,7 @@ const mx_op mx_ops_linalg[] = {
     {.name = "_linalg_makediag",
      .aliases = MX_STRINGS("linalg_makediag"),
      .family = FAMILY,
-     .doc = "Square matrices with the given vectors on a diagonal and zeros elsewhere.",
+     .doc = "Square matrices from a diagonal: the given vectors, and zeros elsewhere.",
      .in_doc = MX_STRINGS("Diagonals, native shape (..., n)."),
      .params = diag_table,
      .params_size = sizeof(part_params),
@@ -723,7 +727,7 @@ const mx_op mx_ops_linalg[] = {
     {.name = "_linalg_maketrian",
      .aliases = MX_STRINGS("linalg_maketrian"),
      .family = FAMILY,
-     .doc = "Square matrices with the given vectors in a triangle, packed as linalg_extracttrian does, and zeros "
+     .doc = "Square matrices from a triangle: the given vectors, packed as linalg_extracttrian does, and zeros "
             "elsewhere.",
      .in_doc = MX_STRINGS("Packed triangles, native shape (..., k (k + 1) / 2)."),
      .params = trian_table,

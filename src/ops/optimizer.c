@@ -562,7 +562,7 @@ const mx_op mx_ops_optimizer[] = {
            MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Momentum"), DOC_MASTER), 12, mp_sgd_mom_update, ),
     UPDATE("nag_mom_update",
            "Nesterov's accelerated gradient." STEP_NOTE "d = lr (g + wd weight); mom = momentum mom - d; the new "
-                                                        "weight is weight + momentum mom - d. In place, the weight "
+           "weight is weight + momentum mom - d. In place, the weight "
            "decay in the stored momentum is that of the new weight.",
            nag_table, wgs, 3, MX_STRINGS("weight", "grad", "mom"),
            MX_STRINGS(DOC_WEIGHT, DOC_GRAD, DOC_STATE("Momentum")), 4, nag_mom_update, ),

@@ -696,7 +696,7 @@ static mx_status zipfian_kernel(const mx_call *c, mx_error *err) {
   {.name = "_random_" #low,                                                                                      \
    .aliases = MX_STRINGS("random_" #low, ##__VA_ARGS__),                                                         \
    .family = FAMILY,                                                                                             \
-   .doc = "Independent draws of " text,                                                                          \
+   .doc = "Random numbers, " #low ": independent draws of " text,                                                \
    .params = low##_table,                                                                                        \
    .params_size = sizeof(random_params),                                                                         \
    .check = low##_check,                                                                                         \
@@ -720,7 +720,7 @@ static mx_status zipfian_kernel(const mx_call *c, mx_error *err) {
        .kernel = low##_fill},                                                                                    \
   {                                                                                                              \
     .name = "_sample_" #low, .aliases = MX_STRINGS("sample_" #low), .family = FAMILY,                            \
-    .doc = "For each element of the parameters, draws of " text                                                  \
+    .doc = "Random rows, " #low ": for each element of the parameters, draws of " text                           \
            " The native shape of the output is that of the parameters followed by shape.",                       \
     .params = sample_table, .params_size = sizeof(random_params), .n_in = law_in, .n_out = 1, .in_names = names, \
     .in_doc = docs, .infer_shape = sample_shape, .infer_dtype = sample_dtype, .flags = MX_OP_RANDOM,             \
@@ -748,7 +748,7 @@ const mx_op mx_ops_random[] = {
     {.name = "_random_randint",
      .aliases = MX_STRINGS("random_randint"),
      .family = FAMILY,
-     .doc = "Independent draws of the integers low, ..., high - 1, all equally likely.",
+     .doc = "Random integers: independent draws of low, ..., high - 1, all equally likely.",
      .params = randint_table,
      .params_size = sizeof(random_params),
      .check = randint_check,
@@ -762,7 +762,7 @@ const mx_op mx_ops_random[] = {
      .aliases = MX_STRINGS("sample_multinomial"),
      .family = FAMILY,
      .doc =
-         "Draws classes with the probabilities in each row of data (divided by their sum). The native shape of the "
+         "Draws classes: with the probabilities in each row of data, divided by their sum. The native shape of the "
          "output is that of data without its last dimension, followed by shape. With get_prob the second output holds "
          "log(data[class]), and its gradient with respect to data is 1 / data[class].",
      .in_doc = MX_STRINGS("Probabilities, native shape (rows..., classes)."),

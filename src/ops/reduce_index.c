@@ -498,13 +498,13 @@ static mx_status sum_sq_kernel(const mx_call *c, mx_error *err) {
 const mx_op mx_ops_reduce_index[] = {
     {.name = "argmax",
      ARG_RECORD,
-     .doc = "Place of the largest element along an axis, counted from 0, in the dtype of data. The first of equal "
+     .doc = "Place of the largest element along an axis: counted from 0, in the dtype of data. The first of equal "
             "elements "
             "wins, and the first NaN over everything.",
      .kernel = argmax_kernel},
     {.name = "argmin",
      ARG_RECORD,
-     .doc = "Place of the smallest element along an axis, counted from 0, in the dtype of data. The first of equal "
+     .doc = "Place of the smallest element along an axis: counted from 0, in the dtype of data. The first of equal "
             "elements "
             "wins, and the first NaN over everything.",
      .kernel = argmin_kernel},
@@ -573,7 +573,7 @@ const mx_op mx_ops_reduce_index[] = {
      .kernel = finite_kernel},
     {.name = "multi_all_finite",
      .family = FAMILY,
-     .doc = "1 when every element of every array is finite, 0 when there is an infinity or NaN.",
+     .doc = "Whether all elements of several arrays are finite: 1, or 0 when there is an infinity or NaN.",
      .params = multi_finite_table,
      .params_size = sizeof(multi_finite_params),
      .num_args = "num_arrays",

@@ -229,7 +229,7 @@ const mx_op mx_ops_sequence[] = {
      .kernel = mask_kernel},
     {.name = "SequenceReverse",
      SEQUENCE,
-     .doc = "Reverses the first sequence_length[b] steps of every sequence and leaves the rest; without lengths all "
+     .doc = "Reverses sequences: the first sequence_length[b] steps of each and leaves the rest; without lengths all "
             "steps.",
      .params = plain_table,
      .infer_shape = same_infer,

@@ -564,7 +564,7 @@ const mx_op mx_ops_slice[] = {
     {.name = "slice_like",
      FAMILY,
      .doc =
-         "The first elements of data in every dimension (or those in axes), as many as shape_like has. The values of "
+         "The first elements of data, as many as shape_like has: in every dimension, or those in axes. The values of "
          "shape_like do not matter; its gradient is zero.",
      .in_doc = MX_STRINGS("Array that is cut.", "Array whose lengths are taken."),
      .in_names = MX_STRINGS("data", "shape_like"),
@@ -578,7 +578,7 @@ const mx_op mx_ops_slice[] = {
      .kernel = like_kernel},
     {.name = "Crop",
      FAMILY,
-     .doc = "Cuts a part out of images, of size h_w or of the height and width of the second array, at offset or in "
+     .doc = "Cuts a part out of images: of size h_w or of the height and width of the second array, at offset or in "
             "the middle.",
      .in_doc = MX_STRINGS("(batch, channel, height, width); the values of the second array do not matter."),
      .params = crop_table,

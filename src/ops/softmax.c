@@ -340,7 +340,8 @@ const mx_op mx_ops_softmax[] = {
         .in_doc = MX_STRINGS(DATA_DOC)),
     {.name = "SoftmaxActivation",
      .family = "Neural-network layers",
-     .doc = "Softmax over all elements of a sample, or over the channels at each place. Kept for saved models: softmax "
+     .doc = "Softmax of an older interface: over the last axis, or over the channels at each place. Kept for saved "
+            "models: softmax "
             "does "
             "the same along any axis.",
      .in_doc = MX_STRINGS("(..., classes), or (batch, channels, ...) with mode = channel."),
