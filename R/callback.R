@@ -42,7 +42,7 @@ mx.callback.log.train.metric <- function(period, logger = NULL) {
   period <- mx.util.count(period, "period")
   if (!is.null(logger) && !inherits(logger, "mx.metric.logger"))
     mx.stop("value", "Invalid mx.metric.logger: `logger` is ", mx.util.say(logger), ".", argument = "logger")
-  function(iteration, nbatch, env, verbose = TRUE) {
+  mx.util.described(function(iteration, nbatch, env, verbose = TRUE) {
     if (nbatch %% period != 0 || is.null(env$metric)) return(TRUE)
     report <- function(label, state) {
       result <- env$metric$get(state)
@@ -55,7 +55,7 @@ mx.callback.log.train.metric <- function(period, logger = NULL) {
       if (!is.null(env$eval.metric)) logger$eval <- c(logger$eval, report("Validation", env$eval.metric))
     }
     TRUE
-  }
+  }, "callback", "log.train.metric", period = period)
 }
 
 #' @rdname mx.callback
@@ -63,7 +63,7 @@ mx.callback.log.train.metric <- function(period, logger = NULL) {
 mx.callback.log.speedometer <- function(batch.size, frequency = 50) {
   batch.size <- mx.util.count(batch.size, "batch.size")
   frequency <- mx.util.count(frequency, "frequency")
-  function(iteration, nbatch, env, verbose = TRUE) {
+  mx.util.described(function(iteration, nbatch, env, verbose = TRUE) {
     # The clock starts with the first batch of an epoch, which may also pay for preparations.
     fresh <- is.null(env$init) || !env$init || env$count > nbatch
     env$count <- nbatch
@@ -79,7 +79,7 @@ mx.callback.log.speedometer <- function(batch.size, frequency = 50) {
       env$tic <- Sys.time()
     }
     TRUE
-  }
+  }, "callback", "log.speedometer", batch.size = batch.size, frequency = frequency)
 }
 
 #' @rdname mx.callback
@@ -87,13 +87,13 @@ mx.callback.log.speedometer <- function(batch.size, frequency = 50) {
 mx.callback.save.checkpoint <- function(prefix, period = 1) {
   prefix <- mx.util.path(prefix, "prefix")
   period <- mx.util.count(period, "period")
-  function(iteration, nbatch, env, verbose = TRUE) {
+  mx.util.described(function(iteration, nbatch, env, verbose = TRUE) {
     if (iteration %% period == 0) {
       mx.model.save(env$model, prefix, iteration)
       if (verbose) message(sprintf("Model checkpoint saved to %s-%04d.params\n", prefix, as.integer(iteration)))
     }
     TRUE
-  }
+  }, "callback", "save.checkpoint", prefix = prefix, period = period)
 }
 
 #' @rdname mx.callback
@@ -110,7 +110,7 @@ mx.callback.early.stop <- function(train.metric = NULL, eval.metric = NULL, bad.
   best <- worst
   bad <- 1
   previous <- 0
-  function(iteration, nbatch, env, verbose = default.verbose) {
+  mx.util.described(function(iteration, nbatch, env, verbose = default.verbose) {
     current <- function(state) if (!is.null(env$metric) && !is.null(state)) env$metric$get(state)$value
     passed <- function(value, threshold)
       !is.null(threshold) && !is.null(value) && !is.na(value) && better(value, threshold)
@@ -133,5 +133,6 @@ mx.callback.early.stop <- function(train.metric = NULL, eval.metric = NULL, bad.
       bad <<- bad + 1
     }
     TRUE
-  }
+  }, "callback", "early.stop", train.metric = train.metric, eval.metric = eval.metric,
+    bad.steps = bad.steps, maximize = maximize)
 }

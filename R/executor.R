@@ -18,13 +18,14 @@
 #' @param fixed.param Names of arguments without gradient.
 #' @param ... `mx.simple.bind`: shapes by name of argument, such as `data = c(784, 100)`. `mx.exec.backward`: gradients
 #'   with respect to the outputs, for outputs that are not losses.
-#' @param exec An executor.
+#' @param exec,object An executor.
 #' @param arg.arrays A list of `MXNDArray`s.
 #' @param match.name Whether arrays are matched by name instead of by position.
 #' @param skip.null Whether `NULL` elements are left out.
 #' @param is.train Whether this is a step of training: gradients will be computed, dropout is active, and batch
 #'   normalization uses the batch's statistics.
-#' @return `mx.simple.bind`: an executor; the others `NULL`, invisibly.
+#' @return `mx.simple.bind`: an executor; `summary`: a table of layers as that of a symbol ([mx.symbol]), with the memory
+#'   of this binding; the others `NULL`, invisibly.
 #' @examples
 #' x <- mx.symbol.Variable("x")
 #' e <- mx.simple.bind(x * x, mx.cpu(), grad.req = "write", x = 2)
@@ -155,6 +156,22 @@ print.Rcpp_MXExecutor <- function(x, ...) {
 }
 
 setMethod("show", "Rcpp_MXExecutor", function(object) print.Rcpp_MXExecutor(object))
+
+# Bytes: parameters (arguments with a gradient, auxiliary states), and what the plans need besides.
+exec.memory <- function(exec) {
+  size <- c(float64 = 8, int64 = 8, float32 = 4, int32 = 4, float16 = 2, int8 = 1, uint8 = 1, bool = 1)
+  bytes <- function(arrays) sum(0, vapply(arrays, function(a) length(a) * size[[mx.nd.dtype(a)]], 0))
+  plan <- exec$memory
+  grads <- mx.util.filter.null(exec$ref.grad.arrays)
+  c(parameters = bytes(c(exec$ref.arg.arrays[names(grads)], exec$ref.aux.arrays)), inference = plan[["inference"]],
+    training = plan[["training"]] + bytes(grads))
+}
+
+#' @rdname mx.simple.bind
+#' @export
+summary.Rcpp_MXExecutor <- function(object, ...) {
+  symbol.summary(object$symbol, lapply(object$ref.arg.arrays, dim), NULL, exec.memory(object))
+}
 
 #' @export
 str.Rcpp_MXExecutor <- function(object, ...) cat("", format.Rcpp_MXExecutor(object), "\n")

@@ -38,26 +38,26 @@ mx.init.internal.default <- function(name, shape, ctx, allow.unknown = FALSE) {
 }
 
 # An initializer that calls draw(shape, ctx) for weights.
-mx.init.internal.drawn <- function(draw) {
-  function(name, shape, ctx, allow.unknown = FALSE) {
+mx.init.internal.drawn <- function(draw, ...) {
+  mx.util.described(function(name, shape, ctx, allow.unknown = FALSE) {
     if (missing(ctx)) ctx <- NULL
     if (!endsWith(name, "weight")) return(mx.init.internal.default(name, shape, ctx, allow.unknown))
     draw(shape, ctx)
-  }
+  }, "initializer", ...)
 }
 
 #' @rdname mx.init
 #' @export
 mx.init.uniform <- function(scale) {
   scale <- mx.util.scalar(scale, "scale")
-  mx.init.internal.drawn(function(shape, ctx) mx.runif(shape, -scale, scale, ctx))
+  mx.init.internal.drawn(function(shape, ctx) mx.runif(shape, -scale, scale, ctx), "uniform", scale = scale)
 }
 
 #' @rdname mx.init
 #' @export
 mx.init.normal <- function(sd) {
   sd <- mx.util.scalar(sd, "sd", 0)
-  mx.init.internal.drawn(function(shape, ctx) mx.rnorm(shape, 0, sd, ctx))
+  mx.init.internal.drawn(function(shape, ctx) mx.rnorm(shape, 0, sd, ctx), "normal", sd = sd)
 }
 
 #' @rdname mx.init
@@ -75,7 +75,7 @@ mx.init.Xavier <- function(rnd_type = "uniform", factor_type = "avg", magnitude 
     scale <- sqrt(magnitude / factor)
     switch(rnd_type, uniform = mx.runif(shape, -scale, scale, ctx), gaussian = mx.rnorm(shape, 0, scale, ctx),
            mx.stop("value", "Not supported random type. See usage of function mx.init.Xavier"))
-  })
+  }, "Xavier", rnd_type = rnd_type, factor_type = factor_type, magnitude = magnitude)
 }
 
 #' Initialize parameters from their shapes

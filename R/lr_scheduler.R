@@ -52,13 +52,13 @@ mx.lr_scheduler.internal.check <- function(step, factor_val, stop_factor_lr, ver
 #' @export
 mx.lr_scheduler.FactorScheduler <- function(step, factor_val, stop_factor_lr = 1e-08, verbose = TRUE) {
   mx.lr_scheduler.internal.check(step, factor_val, stop_factor_lr, verbose)
-  function(env) {
+  mx.util.described(function(env) {
     if (env$num_update > env$count + step) {
       env$count <- env$count + step
       mx.lr_scheduler.internal.reduce(env, factor_val, stop_factor_lr, verbose)
     }
     invisible(env$lr)
-  }
+  }, "scheduler", "FactorScheduler", step = step, factor_val = factor_val, stop_factor_lr = stop_factor_lr)
 }
 
 #' @rdname mx.lr_scheduler
@@ -66,7 +66,7 @@ mx.lr_scheduler.FactorScheduler <- function(step, factor_val, stop_factor_lr = 1
 mx.lr_scheduler.MultiFactorScheduler <- function(step, factor_val, stop_factor_lr = 1e-08, verbose = TRUE) {
   mx.lr_scheduler.internal.check(step, factor_val, stop_factor_lr, verbose)
   if (is.unsorted(step, strictly = TRUE)) mx.stop("value", "Schedule step must be an increasing integer list")
-  function(env) {
+  mx.util.described(function(env) {
     if (is.null(env$cur_step_ind)) env$cur_step_ind <- 1
     i <- env$cur_step_ind
     if (i < length(step) && env$num_update > step[i]) {
@@ -75,5 +75,5 @@ mx.lr_scheduler.MultiFactorScheduler <- function(step, factor_val, stop_factor_l
       mx.lr_scheduler.internal.reduce(env, factor_val, stop_factor_lr, verbose)
     }
     invisible(env$lr)
-  }
+  }, "scheduler", "MultiFactorScheduler", step = step, factor_val = factor_val, stop_factor_lr = stop_factor_lr)
 }

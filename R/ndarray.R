@@ -111,7 +111,7 @@ mx.nd.load <- function(filename, ctx = NULL) .Call(ffi_nd_load, mx.util.path(fil
 #' @return `as.array`: an R array of doubles; without `dim` if the array has one dimension. `as.matrix`: the same for
 #' two
 #'   dimensions, otherwise an error. `dim`, `length`: as for R arrays. `print`: what it printed, as R numbers. `[`: an
-#' `MXNDArray`; `[[`: a number. The
+#' `MXNDArray`; `[[`: a number; `cbind`, `rbind`: an `MXNDArray` of matrices and vectors side by side. The
 #'   replacement functions return a changed copy; the original stays.
 #' @examples
 #' x <- mx.nd.array(array(1:24, c(2, 3, 4)))
@@ -318,6 +318,38 @@ aperm.MXNDArray <- function(a, perm = NULL, ...) {
     mx.stop("value", "`perm` must be a permutation of 1 to ", n, ".", argument = "perm")
   mx.nd.transpose(a, axes = n - perm)
 }
+
+#' @rdname as.array.MXNDArray
+#' @param deparse.level Not used.
+#' @export
+cbind.MXNDArray <- function(..., deparse.level = 1) nd.bind(list(...), 0)
+
+#' @rdname as.array.MXNDArray
+#' @export
+rbind.MXNDArray <- function(..., deparse.level = 1) nd.bind(list(...), 1)
+
+# Joins matrices, and vectors as columns (native axis 0) or rows (1).
+nd.bind <- function(parts, axis) {
+  parts <- lapply(unname(parts), function(x) {
+    x <- mx.util.as.nd(x)
+    if (length(dim(x)) == 1L) dim(x) <- if (axis == 0) c(length(x), 1L) else c(1L, length(x))
+    if (length(dim(x)) != 2L)
+      mx.stop("shape", "cbind and rbind join arrays of one or two dimensions, not ", length(dim(x)),
+              "; see mx.nd.concat.")
+    x
+  })
+  mx.nd.concat(data = parts, num_args = length(parts), dim = axis)
+}
+
+#' @export
+unique.MXNDArray <- function(x, ...) unique(as.array.MXNDArray(x), ...)
+
+#' @export
+as.data.frame.MXNDArray <- function(x, ...) as.data.frame(as.array.MXNDArray(x), ...)
+
+#' @importFrom stats quantile
+#' @export
+quantile.MXNDArray <- function(x, ...) quantile(as.double.MXNDArray(x), ...)
 
 #' @export
 is.na.MXNDArray <- function(x) is.na(as.array.MXNDArray(x))

@@ -160,7 +160,9 @@ mx.opt.internal.build <- function(op, states, params, lr = NULL, lr_scheduler = 
     all <- settings(1)
     function() .Call(ffi_nd_operator_each, op, inputs, all, weights)
   }
-  list(create_exec = create_exec, update = update)
+  say <- function(f) do.call(mx.util.described, c(list(f, "optimizer", sub("_update$", "", sub("^_", "", op)), lr = lr),
+                                                  params))
+  list(create_exec = say(create_exec), update = say(update))
 }
 
 # The parameters of an update operator besides lr, checked.

@@ -23,7 +23,8 @@
 #' @return A symbol; `arguments` and `outputs`: names; `is.mx.symbol`: `TRUE` or `FALSE`; `mx.symbol.infer.shape`: a
 #' list
 #'   of `arg.shapes`, `out.shapes` and `aux.shapes`, each a named list of dimensions, or `NULL` when the given shapes
-#'   do not determine the others; `summary`: a table of layers.
+#'   do not determine the others; `summary`: a table of layers with their output's dims and numbers of parameters, and
+#'   the bytes that the network needs when it is bound to these shapes (gradients are part of what training needs).
 #' @examples
 #' data <- mx.symbol.Variable("data")
 #' net <- mx.symbol.FullyConnected(data, num_hidden = 16, name = "fc1")
@@ -219,8 +220,14 @@ all.equal.Rcpp_MXSymbol <- function(target, current, ...) {
 #' @rdname mx.symbol
 #' @export
 summary.Rcpp_MXSymbol <- function(object, ...) {
-  nodes <- .Call(ffi_symbol_nodes, object)
   given <- list(...)
+  symbol.summary(object, given, names(given), symbol.memory(object, given))
+}
+
+# The table of layers for the shapes in `given`; `inputs` names arguments that are no parameters, besides those that end
+# in data or label.
+symbol.summary <- function(object, given, inputs, memory) {
+  nodes <- .Call(ffi_symbol_nodes, object)
   layer <- which(nodes$op != "null")
   all <- .Call(ffi_symbol_internals, object)
   shapes <- .Call(ffi_symbol_infer_shape, all, given, TRUE)
@@ -228,8 +235,8 @@ summary.Rcpp_MXSymbol <- function(object, ...) {
   first <- match(paste0(nodes$name[layer], "_output"), names(shapes$out.shapes))
   first[is.na(first)] <- match(paste0(nodes$name[layer], "_output0"), names(shapes$out.shapes))[is.na(first)]
   text <- function(s) if (length(s) == 0L || any(s < 0)) "?" else paste(s, collapse = " x ")
-  # Parameters belong to the first layer that uses them; what was given a shape, and labels, are data.
-  data <- nodes$op == "null" & (nodes$name %in% names(given) | grepl("(data|label)$", nodes$name))
+  # Parameters belong to the first layer that uses them.
+  data <- nodes$op == "null" & (nodes$name %in% inputs | grepl("(data|label)$", nodes$name))
   owner <- integer(length(nodes$name))
   for (l in layer) for (k in nodes$inputs[[l]]) if (nodes$op[k] == "null" && owner[k] == 0L) owner[k] <- l
   size <- vapply(nodes$name,
@@ -242,10 +249,18 @@ summary.Rcpp_MXSymbol <- function(object, ...) {
         output = vapply(first, function(i) if (is.na(i)) "?" else text(shapes$out.shapes[[i]]), ""),
         parameters = count, stringsAsFactors = FALSE
       ),
-      parameters = sum(count)
+      parameters = sum(count), memory = memory
     ),
     class = "summary.MXSymbol"
   )
+}
+
+# Bytes that the symbol needs when bound to these shapes: of its parameters, and of the plans to predict and to train.
+# NULL when the shapes do not determine that.
+symbol.memory <- function(symbol, shapes) {
+  if (is.null(.Call(ffi_symbol_infer_shape, symbol, shapes, FALSE))) return(NULL)
+  exec <- do.call(mx.simple.bind, c(list(symbol, mx.cpu(), grad.req = "write"), shapes))
+  exec.memory(exec)
 }
 
 #' @export
@@ -254,6 +269,11 @@ print.summary.MXSymbol <- function(x, ...) {
   table$parameters <- format(table$parameters, big.mark = ",")
   print(table, row.names = FALSE, right = FALSE)
   cat("Parameters in all: ", format(x$parameters, big.mark = ","), "\n", sep = "")
+  if (!is.null(x$memory)) {
+    size <- vapply(x$memory, mx.util.bytes, "")
+    cat("Memory: ", size[["parameters"]], " of parameters; besides, ", size[["inference"]], " to predict, ",
+        size[["training"]], " to train\n", sep = "")
+  }
   invisible(x)
 }
 

@@ -77,6 +77,27 @@ mx.util.say <- function(x) {
   paste0("an object of class ", class(x)[1L], " (", size, ")")
 }
 
+# A function that prints in one line what it is, instead of its code: mx.util.described(f, "initializer", "uniform",
+# scale = 0.1). Values that are NULL are left out.
+mx.util.described <- function(f, kind, name, ...) {
+  given <- Filter(Negate(is.null), list(...))
+  values <- vapply(given, function(v) if (is.atomic(v)) paste(format(v, trim = TRUE), collapse = " ") else "yes", "")
+  text <- paste0("<", kind, " ", name, if (length(given)) ": ", paste(names(given), values, collapse = ", "), ">")
+  structure(f, class = c("mx.function", "function"), text = text)
+}
+
+#' @export
+print.mx.function <- function(x, ...) {
+  cat(attr(x, "text"), " function(", paste(names(formals(x)), collapse = ", "), ")\n", sep = "")
+  invisible(x)
+}
+
+#' @importFrom utils str
+#' @export
+str.mx.function <- function(object, ...) {
+  cat("", attr(object, "text"), "\n")
+}
+
 # "a, b and c"; long lists end in "and 7 more".
 mx.util.and <- function(names, most = 6L) {
   n <- length(names)
@@ -84,6 +105,9 @@ mx.util.and <- function(names, most = 6L) {
   if (length(names) < 2L) return(paste(names))
   paste(paste(names[-length(names)], collapse = ", "), "and", names[length(names)])
 }
+
+# Bytes in words: 1.5 MB.
+mx.util.bytes <- function(n) format(structure(n, class = "object_size"), units = "auto", standard = "SI", digits = 1L)
 
 # Dimensions as text: 2 x 3.
 mx.util.dim <- function(d) paste(d, collapse = " x ")

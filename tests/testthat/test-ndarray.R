@@ -155,6 +155,19 @@ test_that("more of R works on arrays", {
   expect_equal(apply(x, 1, sum), apply(a, 1, sum))
 })
 
+test_that("matrices and vectors are bound, and converted where R has no hook", {
+  a <- matrix(1:6, 2)
+  x <- mx.nd.array(a)
+  expect_equal(as.array(cbind(x, x)), cbind(a, a))
+  expect_equal(as.array(rbind(x, 7:9, mx.nd.array(1:3))), rbind(a, 7:9, 1:3))
+  expect_equal(as.array(cbind(mx.nd.array(1:2), x)), unname(cbind(1:2, a)))
+  expect_error(cbind(x, mx.nd.ones(c(3, 1))), class = "mxnet_shape_error")
+  expect_error(rbind(mx.nd.ones(c(1, 1, 1)), x), "one or two dimensions", class = "mxnet_shape_error")
+  expect_equal(unique(mx.nd.array(c(2, 1, 2))), c(2, 1))
+  expect_equal(as.data.frame(x), as.data.frame(a + 0))
+  expect_equal(quantile(x, 0.5), quantile(1:6, 0.5))
+})
+
 test_that("t and all.equal", {
   x <- nd(matrix(1:6, 2))
   expect_equal(as.array(t(x)), t(matrix(as.numeric(1:6), 2)))

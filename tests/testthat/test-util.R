@@ -24,6 +24,16 @@ test_that("numbers, strings, names, functions and paths are checked", {
   expect_error(mxnet:::mx.util.path(NULL, "x"), "`x` must be a file name, not NULL", class = "mxnet_value_error")
 })
 
+test_that("functions that are made print what they are", {
+  expect_output(print(mx.init.uniform(0.1)), "<initializer uniform: scale 0.1> function(name, shape", fixed = TRUE)
+  expect_output(print(mx.opt.create("sgd", learning.rate = 0.5)), "<optimizer sgd: lr 0.5, wd 0", fixed = TRUE)
+  expect_output(print(mx.lr_scheduler.MultiFactorScheduler(c(2, 4), 0.5)), "step 2 4, factor_val 0.5", fixed = TRUE)
+  expect_output(print(mx.callback.early.stop(bad.steps = 2)), "<callback early.stop: bad.steps 2, max", fixed = TRUE)
+  expect_output(str(mx.init.normal(1)), "<initializer normal: sd 1>", fixed = TRUE)
+  expect_true(is.function(mx.init.normal(1)))
+  expect_true(is(mx.init.normal(1), "function"))
+})
+
 test_that("objects and lists are put in words", {
   say <- mxnet:::mx.util.say
   expect_identical(say(NULL), "NULL")
