@@ -5,12 +5,13 @@
  * plain bytes. A pointer with a NULL address therefore still has its object: the first use decodes it. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "r/ffi.h"
 #include "r/glue.h"
 
 #include <R_ext/Altrep.h>
+#include <R_ext/Rallocators.h>
 
 #include "core/memory.h"
 
@@ -36,9 +37,10 @@ static SEXP ndarray_class, ptr_slot;
 static R_altrep_class_t state_class;
 static int live[MXR_TYPES];
 
-/* ---- the state: data1 is the external pointer; data2 a list: R objects kept with it (0 to 3), the bytes (4) ---- */
+/* ---- the state: data1 is the external pointer; data2 the holder of an array, or a list: R objects kept with it (0 to
+ * 3), the bytes (4), the holder (5) ---- */
 
-enum { BYTES = 4, CACHE = 5 };
+enum { BYTES = 4, HOLDER = 5, CACHE = 6 };
 
 static mxr_type type_of_pointer(SEXP ptr) {
   SEXP tag = R_ExternalPtrTag(ptr);
@@ -66,8 +68,10 @@ static SEXP encode(SEXP ptr) {
 
 static SEXP cache_of(SEXP state) {
   SEXP cache = R_altrep_data2(state);
-  if (cache == R_NilValue) {
+  if (TYPEOF(cache) != VECSXP) {
+    SEXP holder = cache;
     cache = PROTECT(Rf_allocVector(VECSXP, CACHE));
+    SET_VECTOR_ELT(cache, HOLDER, holder);
     R_set_altrep_data2(state, cache);
     UNPROTECT(1);
   }
@@ -105,9 +109,51 @@ static void finalize(SEXP ptr) {
 
 static SEXP new_state(SEXP ptr) {
   SEXP state = PROTECT(R_new_altrep(state_class, ptr, R_NilValue));
-  R_RegisterCFinalizerEx(ptr, finalize, TRUE);
+  if (R_ExternalPtrTag(ptr) != tag_of[MXR_NDARRAY]) R_RegisterCFinalizerEx(ptr, finalize, TRUE);
   UNPROTECT(1);
   return state;
+}
+
+/* ---- how the collector frees arrays ----
+ *
+ * An array's pointer has no finalizer: these run one by one after a collection, and registering one costs as much as a
+ * small operation. Instead an R vector hangs on it (it is the state's data2, or in the list there), and the vector's
+ * allocator frees the array with the vector. Nothing of R is called then. */
+
+enum { HOLDER_BLOCK = 256 }; /* R's copy of the allocator and the header of a vector */
+static R_allocator_t *newest;
+
+static void *holder_alloc(R_allocator_t *allocator, size_t bytes) {
+  (void)allocator;
+  (void)bytes;
+  return newest = mx_malloc(HOLDER_BLOCK);
+}
+
+static void holder_free(R_allocator_t *allocator, void *block) {
+  if (allocator->data) {
+    live[MXR_NDARRAY]--;
+    types[MXR_NDARRAY].release(allocator->data);
+  }
+  mx_free(block);
+}
+
+static void hold(SEXP state, mx_array *a) {
+  static R_allocator_t allocator = {holder_alloc, holder_free, NULL, NULL};
+  SEXP holder = Rf_allocVector3(RAWSXP, 8, &allocator);
+  R_set_altrep_data2(state, holder);
+  newest->data = a;
+}
+
+/* The collector paces itself by the bytes of R vectors, and knows nothing of an array's. So R is asked for vectors that
+ * nobody keeps or touches, of two bytes for each byte of new arrays: a loop collects every 30 MB or so and uses the
+ * same memory again. These collections look at young objects only; they are cheap. */
+static void press(size_t bytes) {
+  enum { OFTEN = 256 << 10, MOST = 32 << 20 };
+  static size_t waiting;
+  waiting += bytes < MOST ? bytes : MOST;
+  if (waiting < OFTEN) return;
+  (void)Rf_allocVector(RAWSXP, (R_xlen_t)(waiting * 2 < MOST ? waiting * 2 : MOST));
+  waiting = 0;
 }
 
 SEXP mxr_pointer_new(mxr_type type) {
@@ -121,6 +167,9 @@ SEXP mxr_pointer_new(mxr_type type) {
 void mxr_pointer_set(SEXP ptr, mxr_type type, void *object) {
   R_SetExternalPtrAddr(ptr, object);
   live[type]++;
+  if (type != MXR_NDARRAY) return;
+  hold(R_ExternalPtrProtected(ptr), object);
+  press(mx_array_bytes(object));
 }
 
 SEXP mxr_wrap(SEXP ptr, mxr_type type) {
@@ -164,8 +213,8 @@ mx_status mxr_pointer_get(SEXP x, mxr_type type, const char *argument, void **ou
   SEXP state = PROTECT(new_state(ptr));
   mx_status status = types[type].decode(RAW(saved), (size_t)XLENGTH(saved), &object, err);
   if (status == MX_OK) {
-    mxr_pointer_set(ptr, type, object);
     R_SetExternalPtrProtected(ptr, state);
+    mxr_pointer_set(ptr, type, object);
     *out = object;
   } else {
     mx_error_prefix(err, "`%s` cannot be restored", argument);
@@ -181,7 +230,8 @@ static SEXP state_of(SEXP x) {
 
 SEXP mxr_pointer_cache(SEXP x, int slot) {
   SEXP state = state_of(x);
-  return ALTREP(state) && R_altrep_data2(state) != R_NilValue ? VECTOR_ELT(R_altrep_data2(state), slot) : R_NilValue;
+  return ALTREP(state) && TYPEOF(R_altrep_data2(state)) == VECSXP ? VECTOR_ELT(R_altrep_data2(state), slot)
+                                                                  : R_NilValue;
 }
 
 void mxr_pointer_set_cache(SEXP x, int slot, SEXP value) {
@@ -241,32 +291,37 @@ static int64_t used_bytes(void) {
   return mx_pool_statistics(MX_CPU).used_bytes + mx_pool_statistics(MX_GPU).used_bytes;
 }
 
-static int64_t lowest; /* bytes in use at the lowest point since the last collection */
+static int64_t lowest;           /* bytes in use at the lowest point since the last collection */
+static double collected, lasted; /* when that was, and how long it took, in processor time */
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void collect(void) {
+  double start = now();
+  R_gc();
+  collected = now();
+  lasted = collected - start;
+  lowest = used_bytes();
+}
 
 void mxr_collect_garbage(void) {
-  R_gc();
+  collect();
   mx_pool_trim();
-  lowest = used_bytes();
 }
 
-/* What arrays may grow by before a collection: half of what there is, a sixteenth of the machine's memory (between 256
- * MB and 1 GB) at least. A collection costs some 20 ms, as much as writing 200 MB. */
-static int64_t growth_allowed(void) {
-  static int64_t step;
-  if (!step) {
-    const int64_t least = (int64_t)256 << 20, most = (int64_t)1 << 30;
-    step = (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGE_SIZE) / 16;
-    step = step < least ? least : step > most ? most : step;
-  }
-  return lowest / 2 > step ? lowest / 2 : step;
-}
-
+/* Objects that lived for a while, such as the arrays of a training run, are found by full collections only. One is made
+ * when memory has grown and the last one was long enough ago to make their time a small part of the whole, or when it
+ * has grown by much. */
 void mxr_collect_if_needed(void) {
+  enum { LITTLE = 8 << 20, MUCH = 256 << 20, REST = 12 };
   int64_t used = used_bytes();
   if (used < lowest) lowest = used;
-  if (used - lowest <= growth_allowed()) return;
-  R_gc();
-  lowest = used_bytes();
+  int64_t grown = used - lowest, much = lowest / 2 > MUCH ? lowest / 2 : MUCH;
+  if (grown > much || (grown > LITTLE && now() - collected > REST * lasted)) collect();
 }
 
 /* Objects of each type that are alive: a test looks for leaks with it. */

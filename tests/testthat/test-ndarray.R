@@ -237,3 +237,27 @@ test_that("nothing is left when nothing is used", {
   ))
   expect_equal(live, c(ndarray = 0L, symbol = 0L, executor = 0L))
 })
+
+test_that("resident memory is flat after the first tenth of a loop, without gc()", {
+  skip_if_not(file.exists("/proc/self/status"))
+  skip_on_cran()
+  resident <- function()
+    as.numeric(gsub("[^0-9]", "", grep("^VmRSS", readLines("/proc/self/status"), value = TRUE)))
+  growth <- function(n, step) {
+    seen <- numeric()
+    for (i in seq_len(n)) {
+      step()
+      if (i %% (n / 10) == 0) seen <- c(seen, resident())
+    }
+    max(seen) / seen[1] - 1
+  }
+  for (d in c(3, 50, 100)) {
+    x <- mx.nd.ones(c(d, d))
+    expect_lt(growth(1e5, function() x + 1), 0.05)
+  }
+  data <- matrix(rnorm(2000), 10)
+  net <- mx.symbol.SoftmaxOutput(mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 2))
+  train <- function() mx.model.FeedForward.create(net, data, rep(0:1, 100), array.layout = "colmajor", num.round = 2,
+                                                  array.batch.size = 20, verbose = FALSE)
+  expect_lt(growth(200, train), 0.05)
+})
