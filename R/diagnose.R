@@ -27,13 +27,26 @@ mx.hints.new <- function(verbose, symbol) {
     if (is.na(value)) value <- mx.util.number(mx.nd.sum(group$prediction(TRUE)))
     if (is.finite(value)) return(invisible())
     diverged <<- TRUE
-    mx.hint("the result is not finite after epoch ", iteration,
+    layer <- mx.hints.internal.first(symbol, group)
+    mx.hint("the result is not finite after epoch ", iteration, if (length(layer)) paste0(", first in layer ", layer),
             ": training has diverged. Try a smaller learning.rate, clip_gradient, or scaled inputs.")
   }
   end <- function(iteration, batch, group) {
     if (!diverged && iteration > 2) mx.hints.internal.constant(batch, group)
   }
   list(batch = batch, epoch = epoch, end = end)
+}
+
+# The first layer whose output is not finite, with the parameters and the batch of now.
+mx.hints.internal.first <- function(symbol, group) {
+  exec <- group$execs[[1L]]
+  all <- internals(symbol)
+  inner <- mx.exec.bind.shared(all, exec$ctx, unname(exec$ref.arg.arrays[all$arguments]),
+                               vector("list", length(all$arguments)), unname(exec$ref.aux.arrays[all$auxiliary.states]))
+  mx.exec.forward(inner, FALSE)
+  outs <- inner$ref.outputs
+  for (n in setdiff(names(outs), c(all$arguments, all$auxiliary.states)))
+    if (!all(is.finite(as.double(outs[[n]])))) return(sub("_output[0-9]*$", "", n))
 }
 
 mx.hints.internal.scale <- function(batch) {

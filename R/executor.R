@@ -24,8 +24,8 @@
 #' @param skip.null Whether `NULL` elements are left out.
 #' @param is.train Whether this is a step of training: gradients will be computed, dropout is active, and batch
 #'   normalization uses the batch's statistics.
-#' @return `mx.simple.bind`: an executor; `summary`: a table of layers as that of a symbol ([mx.symbol]), with the memory
-#'   of this binding; the others `NULL`, invisibly.
+#' @return `mx.simple.bind`: an executor; `summary`: a table of layers as that of a symbol ([mx.symbol]), with the
+#'   memory of this binding; the others `NULL`, invisibly.
 #' @examples
 #' x <- mx.symbol.Variable("x")
 #' e <- mx.simple.bind(x * x, mx.cpu(), grad.req = "write", x = 2)

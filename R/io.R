@@ -111,6 +111,7 @@ mx.io.internal.say <- function(dims)
 #' @param batch.size Examples in a batch.
 #' @param shuffle Put the examples in a random order? It is drawn once, from [mx.runif()] (see [mx.set.seed()]), and
 #'   stays.
+#' @param last.batch What becomes of a last batch that is not full: `"fill"` completes it, `"discard"` leaves it out.
 #' @return An iterator of class `Rcpp_MXArrayDataIter`, see [is.mx.dataiter()].
 #' @section Errors: `mxnet_value_error` for unequal numbers of examples, or a batch size that is no positive whole
 #'   number.
@@ -120,7 +121,7 @@ mx.io.internal.say <- function(dims)
 #' it$num.pad()
 #' it
 #' @export
-mx.io.arrayiter <- function(data, label, batch.size = 128, shuffle = FALSE) {
+mx.io.arrayiter <- function(data, label, batch.size = 128, shuffle = FALSE, last.batch = "fill") {
   batch.size <- mx.util.count(batch.size, "batch.size")
   examples <- function(x) if (is.null(dim(x))) length(x) else dim(x)[length(dim(x))]
   n <- examples(data)
@@ -131,7 +132,11 @@ mx.io.arrayiter <- function(data, label, batch.size = 128, shuffle = FALSE) {
     mx.stop("value", "data has ", n, " examples (its last dimension), label has ", examples(label), ".")
   }
   shuffle <- mx.util.flag(shuffle, "shuffle")
-  mx.io.internal.arrayiter(data, label, if (shuffle) mx.runif(n), batch.size, shuffle)
+  last.batch <- mx.util.choice(last.batch, "last.batch", c("fill", "discard"))
+  if (last.batch == "discard" && n < batch.size)
+    mx.stop("value", "`last.batch` = \"discard\" leaves nothing of ", n, " examples in batches of ", batch.size, ".",
+            argument = "last.batch")
+  mx.io.internal.arrayiter(data, label, if (shuffle) mx.runif(n), batch.size, shuffle, last.batch == "discard")
 }
 
 # The order that numbers from U(0, 1) stand for: a Fisher-Yates shuffle from the end.
@@ -149,13 +154,13 @@ mx.io.internal.order <- function(u) {
   order
 }
 
-mx.io.internal.arrayiter <- function(data, label, unif.rnds, batch.size, shuffle) {
+mx.io.internal.arrayiter <- function(data, label, unif.rnds, batch.size, shuffle, discard = FALSE) {
   arrays <- list(data = mx.io.internal.store(data), label = mx.io.internal.store(label))
   if (shuffle) {
     order <- mx.io.internal.order(as.numeric(mx.util.as.array(unif.rnds)))
     arrays <- lapply(arrays, mx.io.internal.permute, order)
   }
-  mx.io.internal.iterator(Rcpp_MXArrayDataIter, mx.io.internal.slices(arrays, batch.size))
+  mx.io.internal.iterator(Rcpp_MXArrayDataIter, mx.io.internal.slices(arrays, batch.size, discard))
 }
 
 mx.io.internal.store <- function(x) if (inherits(x, "MXNDArray")) x else mx.nd.array(x, mx.cpu())
@@ -169,11 +174,11 @@ mx.io.internal.permute <- function(x, order) {
 
 # Batches of NDArrays with a common last dimension: a source for an iterator. Batches are made when first asked for and
 # kept, so that later passes cost nothing (beyond `most` batches they are made anew).
-mx.io.internal.slices <- function(arrays, batch.size, most = 20000) {
+mx.io.internal.slices <- function(arrays, batch.size, discard = FALSE, most = 20000) {
   d <- dim(arrays[[1L]])
   n <- d[length(d)]
-  batches <- ceiling(n / batch.size)
-  pad <- batches * batch.size - n
+  batches <- if (discard) n %/% batch.size else ceiling(n / batch.size)
+  pad <- max(0, batches * batch.size - n)
   kept <- vector("list", min(batches, most))
   at <- 0
 

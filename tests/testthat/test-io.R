@@ -25,6 +25,18 @@ test_that("one short batch is filled with zeros", {
   expect_equal(pass(it), list(list(list(data = matrix(c(1, 2, 3, 4, 0, 0), 2), label = c(1, 2, 0)), 1)))
 })
 
+test_that("a last batch that is not full can be left out", {
+  it <- mx.io.arrayiter(1:5, 1:5, batch.size = 2, last.batch = "discard")
+  seen <- NULL
+  while (it$iter.next()) seen <- c(seen, as.array(it$value()$data), it$num.pad())
+  expect_equal(seen, c(1, 2, 0, 3, 4, 0))
+  expect_equal(mx.io.extract(it, "label"), 1:4)
+  expect_error(mx.io.arrayiter(1:5, 1:5, batch.size = 6, last.batch = "discard"),
+               "`last.batch`", class = "mxnet_value_error")
+  expect_error(mx.io.arrayiter(1:5, 1:5, batch.size = 2, last.batch = "roll"),
+               "`last.batch`", class = "mxnet_value_error")
+})
+
 test_that("arrays of any dims iterate over the last one", {
   x <- array(1:48, c(3, 2, 2, 4))
   it <- mx.io.arrayiter(x, matrix(1:8, 2), batch.size = 2)
