@@ -111,6 +111,12 @@ mx.group.new <- function(net, symbol, shapes, feed, label, is.train) {
     parts <- lapply(execs, function(e) mx.nd.copyto(e$ref.outputs[[1L]], if (metric_cpu) mx.cpu() else on[[1L]]))
     mx.nd.concat(data = parts, num_args = length(parts), dim = 0)
   }
+  # Outputs behind the first that are no losses, such as last states, have no part in training.
+  heads <- vector("list", length(execs))
+  back <- function(d) {
+    if (is.null(heads[[d]])) heads[[d]] <<- c(list(NULL), lapply(unname(execs[[d]]$ref.outputs)[-1L], mx.nd.zeros.like))
+    .Call(ffi_exec_backward, execs[[d]], heads[[d]])
+  }
   metric.label <- function(batch, metric_cpu) {
     out <- if (!is.null(label)) batch[[label]]
     if (is.null(out)) mx.stop("value", "A metric was given, but batches have no label.")
@@ -121,7 +127,8 @@ mx.group.new <- function(net, symbol, shapes, feed, label, is.train) {
     feed = feed.batch, prediction = prediction, label = metric.label,
     forward = if (several) function(is.train) for (e in execs) mx.exec.forward(e,
         is.train) else function(is.train) mx.exec.forward(one, is.train),
-    backward = if (several) function() for (e in execs) mx.exec.backward(e) else function() mx.exec.backward(one))
+    backward = if (length(symbol$outputs) > 1L) function() for (d in seq_along(execs)) back(d)
+      else function() for (e in execs) mx.exec.backward(e))
 }
 
 mx.group.internal.bind <- function(net, symbol, shapes, d, is.train) {

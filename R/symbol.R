@@ -235,8 +235,9 @@ symbol.summary <- function(object, given, inputs, memory) {
   first <- match(paste0(nodes$name[layer], "_output"), names(shapes$out.shapes))
   first[is.na(first)] <- match(paste0(nodes$name[layer], "_output0"), names(shapes$out.shapes))[is.na(first)]
   text <- function(s) if (length(s) == 0L || any(s < 0)) "?" else paste(s, collapse = " x ")
-  # Parameters belong to the first layer that uses them.
-  data <- nodes$op == "null" & (nodes$name %in% inputs | grepl("(data|label)$", nodes$name))
+  # Parameters belong to the first layer that uses them; what was given a shape, labels and states are data.
+  data <- nodes$op == "null" & (nodes$name %in% inputs |
+    grepl("(data|label|rnn\\.state|rnn\\.state\\.cell|seq\\.mask|init_[0-9]+_[hc])$", nodes$name))
   owner <- integer(length(nodes$name))
   for (l in layer) for (k in nodes$inputs[[l]]) if (nodes$op[k] == "null" && owner[k] == 0L) owner[k] <- l
   size <- vapply(nodes$name,

@@ -55,6 +55,9 @@ mx.util.path <- function(x, name) {
   if (!is.character(x) || length(x) != 1L || is.na(x) || !nzchar(x))
     mx.stop("value", "`", name, "` must be a file name, not ", mx.util.say(x), ".", argument = name,
             call = sys.call(-1))
+  if (grepl("^[a-z0-9]{2,}://|^hdfs///", x))
+    mx.stop("io", x, " is no file on this machine: storage services are not supported, copy the file.",
+            argument = name, call = sys.call(-1))
   path.expand(x)
 }
 

@@ -13,10 +13,12 @@
 #' @param type `"graph"`, or `"vis"` for an interactive widget (needs package visNetwork).
 #' @param graph.width.px,graph.height.px Size of the drawing in pixels, or `NULL`.
 #' @param variables Draw parameters and inputs too? For an executor they are, with their values.
+#' @param gradients For an executor: draw the way back too? From the head gradients (blue) of outputs that are no losses
+#'   through the operators to the gradients of the arguments (green).
 #' @return An object of class `mx.graph`: a list of `dot` (Graphviz text), `nodes` and `edges` (data frames), and the
 #'   size.
-#' @section Errors: `mxnet_value_error` when `symbol` is neither symbol nor executor, or `direction` or `type` is
-#'   another word.
+#' @section Errors: `mxnet_value_error` when `symbol` is neither symbol nor executor, `direction` or `type` is another
+#'   word, or `gradients` are wanted of a symbol.
 #' @examples
 #' net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 8, name = "fc1")
 #' net <- mx.symbol.Activation(net, act_type = "relu", name = "relu1")
@@ -27,7 +29,7 @@
 #' @export
 graph.viz <- function(symbol, shape = NULL, direction = "TD", type = "graph", graph.width.px = NULL,
                       graph.height.px = NULL,
-                      variables = FALSE) {
+                      variables = FALSE, gradients = FALSE) {
   mx.util.choice(direction, "direction", c("TD", "LR"))
   mx.util.choice(type, "type", c("graph", "vis"))
   if (!is.null(graph.width.px)) mx.util.scalar(graph.width.px, "graph.width.px", 1)
@@ -43,6 +45,10 @@ graph.viz <- function(symbol, shape = NULL, direction = "TD", type = "graph", gr
                                      ".")
   if (!is.null(shape) && !is.list(shape)) shape <- list(data = shape)
   drawing <- mx.viz.internal.graph(symbol, shape, exec, variables)
+  if (gradients) {
+    if (is.null(exec)) mx.stop("value", "`gradients` needs an executor: a symbol has none.")
+    drawing <- mx.viz.internal.gradients(drawing, exec)
+  }
   drawing <- structure(c(list(dot = mx.viz.internal.dot(drawing, direction)), drawing,
                          list(direction = direction, width = graph.width.px,
                               height = graph.height.px)), class = "mx.graph")
@@ -52,7 +58,7 @@ graph.viz <- function(symbol, shape = NULL, direction = "TD", type = "graph", gr
     return(drawing)
   }
   nodes <- with(drawing$nodes, data.frame(id = id, label = label, shape = shape, color = fill))
-  edges <- with(drawing$edges, data.frame(from = from, to = to, label = label, arrows = "to"))
+  edges <- with(drawing$edges, data.frame(from = from, to = to, label = label, dashes = back, arrows = "to"))
   net <- visNetwork::visNetwork(nodes, edges, width = graph.width.px, height = graph.height.px)
   visNetwork::visHierarchicalLayout(net, direction = if (direction == "TD") "UD" else "LR", sortMethod = "directed")
 }
@@ -104,32 +110,79 @@ mx.viz.internal.graph <- function(symbol, shape, exec, variables) {
       label[i] <- paste0(n, "\n", mx.viz.internal.value(values[[n]]), if (!is.null(grads[[n]])) paste0("\ngradient ",
           mx.viz.internal.value(grads[[n]])))
     }
+    result <- logical(length(t$name))
     outs <- exec$ref.outputs
     for (n in names(outs)) {
       i <- match(sub("_output[0-9]*$", "", n), t$name)
-      if (!is.na(i)) label[i] <- paste0(label[i], "\n= ", mx.viz.internal.value(outs[[n]]))
+      if (is.na(i)) next
+      label[i] <- paste0(label[i], "\n= ", mx.viz.internal.value(outs[[n]]))
+      result[i] <- TRUE
     }
   }
   fill <- mx.viz.internal.fill[t$op]
   fill[is.na(fill)] <- "#fccde5"
   fill[variable] <- "#ffd9b0"
   fill[aux] <- "#7fb77f"
+  if (!is.null(exec)) fill[result] <- "#f4a6a0"
   plain <- t$op %in% c("Pooling", "Flatten", "Reshape", "Concat") | variable
   nodes <- data.frame(id = seq_along(t$name), name = t$name, op = t$op, label = unname(label), fill = unname(fill),
                       shape = ifelse(plain, "ellipse", "box"), stringsAsFactors = FALSE)[shown, ]
 
-  dims <- if (!is.null(shape)) internals(symbol)$infer.shape(shape[names(shape) %in% symbol$arguments])$out.shapes
+  # What follows from the dims given, be it not everything.
+  dims <- if (!is.null(shape))
+    .Call(ffi_symbol_infer_shape, internals(symbol), shape[names(shape) %in% symbol$arguments], TRUE)$out.shapes
   text <- function(i, k) {
     candidates <- c(t$name[i], paste0(t$name[i], c("_output", paste0("_output", k - 1L))))
     d <- dims[[intersect(candidates, names(dims))[1L]]]
-    if (is.null(d)) "" else paste(d, collapse = "X")
+    if (!length(d) || any(d < 0)) "" else paste(d, collapse = "X")
   }
   from <- unlist(t$inputs)
   to <- rep(seq_along(t$inputs), lengths(t$inputs))
   edges <- data.frame(from = as.integer(from), to = as.integer(to),
                       label = if (length(dims)) mapply(text, from, unlist(t$indices)) else rep("",
-                          length(from)), stringsAsFactors = FALSE)
+                          length(from)), back = logical(length(from)), stringsAsFactors = FALSE)
   list(nodes = nodes, edges = edges[edges$from %in% nodes$id & edges$to %in% nodes$id, ])
+}
+
+mx.viz.internal.losses <- c("SoftmaxOutput", "LinearRegressionOutput", "LogisticRegressionOutput",
+  "MAERegressionOutput", "SVMOutput", "MakeLoss", "make_loss")
+
+# Adds the way back: a node for each operator that gradients pass, one for each gradient, and the head gradients.
+mx.viz.internal.gradients <- function(drawing, exec) {
+  nodes <- drawing$nodes
+  edges <- drawing$edges
+  grads <- mx.util.filter.null(exec$ref.grad.arrays)
+  if (!length(grads)) return(drawing)
+  nodes$label[nodes$op == "null"] <- sub("\ngradient .*", "", nodes$label[nodes$op == "null"])
+  wanted <- nodes$name %in% names(grads) & nodes$op == "null"
+  passed <- wanted
+  for (i in seq_along(passed)) passed[i] <- passed[i] || any(passed[match(edges$from[edges$to == nodes$id[i]], nodes$id)])
+  back <- nodes[passed, ]
+  offset <- max(nodes$id)
+  back <- back[rev(seq_len(nrow(back))), ]
+  leaf <- back$op == "null"
+  back$label[leaf] <- paste0("gradient of ", back$name[leaf], "\n",
+    vapply(grads[back$name[leaf]], mx.viz.internal.value, ""))
+  back$label[!leaf] <- paste0("backward of\n", back$name[!leaf])
+  back$fill <- ifelse(leaf, "#b3de69", "#eeeeee")
+  through <- edges[edges$from %in% back$id & edges$to %in% back$id, ]
+  reversed <- data.frame(from = through$to + offset, to = through$from + offset, label = through$label,
+                         back = rep(TRUE, nrow(through)), stringsAsFactors = FALSE)
+  out <- unique(match(sub("_output[0-9]*$", "", names(exec$ref.outputs)), nodes$name))
+  out <- nodes[out[passed[out]], ]
+  loss <- out$op %in% mx.viz.internal.losses
+  head <- out[!loss, ]
+  turn <- function(from, to) data.frame(from = from, to = to, label = rep("", length(to)), back = rep(TRUE, length(to)),
+                                        stringsAsFactors = FALSE)
+  edges <- rbind(edges, turn(out$id[loss], out$id[loss] + offset), turn(head$id, head$id + 2L * offset),
+                 turn(head$id + 2L * offset, head$id + offset), reversed)
+  back$id <- back$id + offset
+  head$id <- head$id + 2L * offset
+  head$label <- rep("head\ngradient", nrow(head))
+  head$fill <- rep("#80b1d3", nrow(head))
+  back$shape <- rep("box", nrow(back))
+  head$shape <- rep("ellipse", nrow(head))
+  list(nodes = rbind(nodes, head, back), edges = edges)
 }
 
 mx.viz.internal.dot <- function(graph, direction) {
@@ -141,8 +194,8 @@ mx.viz.internal.dot <- function(graph, direction) {
     "  edge [fontname = Helvetica, fontsize = 10]",
     with(graph$nodes, sprintf("  n%d [label = %s, shape = %s, fillcolor = %s]", id, quoted(label), shape,
                               quoted(fill))),
-    with(graph$edges, sprintf("  n%d -> n%d%s", from, to, ifelse(nzchar(label), paste0(" [label = ", quoted(label),
-        "]"), ""))),
+    with(graph$edges, sprintf("  n%d -> n%d%s%s", from, to,
+      ifelse(nzchar(label), paste0(" [label = ", quoted(label), "]"), ""), ifelse(back, " [style = dashed]", ""))),
     "}\n"), collapse = "\n")
 }
 
@@ -217,7 +270,8 @@ plot.mx.graph <- function(x, cex = 0.8, ...) {
     a <- row[x$edges$from[i]]
     b <- row[x$edges$to[i]]
     ends <- mx.viz.internal.arrow(at, a, b, x$nodes$shape == "ellipse")
-    graphics::arrows(ends[1L], ends[2L], ends[3L], ends[4L], length = 0.08 * scale, col = "grey40")
+    graphics::arrows(ends[1L], ends[2L], ends[3L], ends[4L], length = 0.08 * scale, col = "grey40",
+                     lty = if (x$edges$back[i]) 2 else 1)
     if (nzchar(x$edges$label[i]))
       graphics::text(mean(ends[c(1L, 3L)]), mean(ends[c(2L, 4L)]), x$edges$label[i], cex = cex * 0.9, offset = 0.3,
                      pos = if (x$direction == "TD") 4 else 3)

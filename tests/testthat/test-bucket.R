@@ -129,6 +129,24 @@ test_that("an optimizer may be named, one symbol may train on any iterator, devi
       rescale.grad = 1 / 20)), bucket, tolerance = 1e-5)
 })
 
+test_that("outputs behind the loss have no part in training", {
+  x <- matrix(c(1, 2, 0, 2, 1, 1, 0, 2), 2)
+  train <- function(last, ...) {
+    net <- rnn.graph(num_rnn_layer = 1, input_size = 3, num_embed = 2, num_hidden = 4, num_decode = 3,
+                     config = "one-to-one", cell_type = "lstm", loss_output = "softmax", output_last_state = last)
+    all <- internals(net)
+    state <- all[[match("RNN_state_output", outputs(all), nomatch = 1L)]]
+    if (last) net <- mx.symbol.Group(net, state)
+    mx.set.seed(1)
+    mx.model.buckets(net, mx.io.bucket.iter(list("2" = list(data = x, label = x)), 4), num.round = 3, verbose = FALSE,
+                     optimizer = mx.opt.create("sgd", learning.rate = 0.5), initializer = mx.init.Xavier(), ...)
+  }
+  plain <- train(FALSE)
+  expect_equal(values(train(TRUE)$arg.params), values(plain$arg.params), tolerance = 1e-6)
+  expect_equal(values(train(TRUE, ctx = list(mx.cpu(0), mx.cpu(1)))$arg.params), values(plain$arg.params),
+               tolerance = 1e-5)
+})
+
 test_that("given parameters are merged, fixed ones stay out", {
   it <- mx.io.bucket.iter(list("3" = counts(40, 3, 1)), batch.size = 20)
   own <- list(embed.weight = mx.nd.array(matrix(1:9 / 9, 3)))

@@ -61,6 +61,11 @@ test_that("custom metrics take functions of R numbers or arrays", {
   expect_error(two$update(1, 1, two$init()), "must return one number", class = "mxnet_value_error")
 })
 
+test_that("custom metrics may use plain arithmetic whatever the two dims are", {
+  m <- mx.metric.custom("mae", function(label, pred) mean(abs(label - pred)))
+  expect_equal(m$update(mx.nd.array(1:3), mx.nd.array(matrix(c(1, 4, 5), 1)), m$init()), c(1, 4 / 3))
+})
+
 test_that("wrong numbers of labels are errors", {
   m <- mx.metric.mse
   expect_error(m$update(mx.nd.array(1:3), mx.nd.array(1:2), m$init()), class = "mxnet_error")

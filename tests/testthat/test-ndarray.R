@@ -190,6 +190,8 @@ test_that("files keep names, shapes and types", {
   expect_length(mx.nd.load(file), 1)
   expect_error(mx.nd.save(list(1), file), class = "mxnet_value_error")
   expect_error(mx.nd.save(nd(1), file.path(tempfile(), "no", "such")), class = "mxnet_io_error")
+  expect_error(mx.nd.save(nd(1), "s3://bucket/x"), "no file on this machine", class = "mxnet_io_error")
+  expect_error(mx.nd.load("hdfs:///user/x"), "no file on this machine", class = "mxnet_io_error")
   expect_error(mx.nd.load(c("a", "b")), class = "mxnet_value_error")
   writeBin(as.raw(1:100), file)
   expect_error(mx.nd.load(file), class = "mxnet_format_error")

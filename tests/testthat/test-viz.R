@@ -38,6 +38,37 @@ test_that("variables, states and values are drawn on request", {
   expect_true(any(grepl("= 30$", labels)))
 })
 
+test_that("the way back is drawn on request", {
+  a <- mx.symbol.Variable("A")
+  net <- (a * mx.symbol.Variable("B")) * mx.symbol.Variable("D")
+  e <- mxnet:::mx.symbol.bind(net, mx.cpu(), lapply(c(10, 1, 2), mx.nd.array), list(), list("write", "null", "null"))
+  mx.exec.forward(e)
+  mx.exec.backward(e, mx.nd.array(2))
+  g <- graph.viz(e, gradients = TRUE)
+  added <- setdiff(g$nodes$label, graph.viz(e)$nodes$label)
+  expect_true("gradient of A\n4" %in% added)
+  expect_false(any(grepl("gradient of [BD]", added)))
+  expect_length(grep("^backward of", added), 2)
+  expect_length(grep("^head", added), 1)
+  expect_identical(sum(g$edges$back), 4L)
+  expect_length(grep("style = dashed", strsplit(g$dot, "\n")[[1]]), 4)
+  grDevices::pdf(NULL)
+  expect_invisible(plot(g))
+  grDevices::dev.off()
+  one <- mx.simple.bind(lenet(), mx.cpu(), grad.req = "write", data = c(9, 7, 1, 10))
+  mx.exec.forward(one)
+  mx.exec.backward(one)
+  expect_false(any(grepl("^head", graph.viz(one, gradients = TRUE)$nodes$label)))
+  expect_identical(graph.viz(mx.simple.bind(a, mx.cpu(), A = 1), gradients = TRUE)$nodes$name, "A")
+  expect_error(graph.viz(net, gradients = TRUE), "needs an executor", class = "mxnet_value_error")
+})
+
+test_that("dims that do not follow are left out", {
+  net <- mx.symbol.Group(lenet(), mx.symbol.Variable("other"))
+  g <- graph.viz(net, shape = c(9, 7, 1, 10))
+  expect_true("5X5X4X10" %in% g$edges$label)
+})
+
 test_that("drawings are plotted, and rendered where Graphviz is", {
   file <- tempfile(fileext = ".png")
   grDevices::png(file)
