@@ -156,7 +156,8 @@ mx.viz.internal.gradients <- function(drawing, exec) {
   nodes$label[nodes$op == "null"] <- sub("\ngradient .*", "", nodes$label[nodes$op == "null"])
   wanted <- nodes$name %in% names(grads) & nodes$op == "null"
   passed <- wanted
-  for (i in seq_along(passed)) passed[i] <- passed[i] || any(passed[match(edges$from[edges$to == nodes$id[i]], nodes$id)])
+  for (i in seq_along(passed))
+    passed[i] <- passed[i] || any(passed[match(edges$from[edges$to == nodes$id[i]], nodes$id)])
   back <- nodes[passed, ]
   offset <- max(nodes$id)
   back <- back[rev(seq_len(nrow(back))), ]
