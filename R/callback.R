@@ -63,6 +63,7 @@ mx.callback.log.train.metric <- function(period, logger = NULL) {
 mx.callback.log.speedometer <- function(batch.size, frequency = 50) {
   batch.size <- mx.util.count(batch.size, "batch.size")
   frequency <- mx.util.count(frequency, "frequency")
+  since <- 0 # batch at which the clock started
   mx.util.described(function(iteration, nbatch, env, verbose = TRUE) {
     # The clock starts with the first batch of an epoch, which may also pay for preparations.
     fresh <- is.null(env$init) || !env$init || env$count > nbatch
@@ -70,13 +71,15 @@ mx.callback.log.speedometer <- function(batch.size, frequency = 50) {
     env$init <- TRUE
     if (fresh) {
       env$tic <- Sys.time()
+      since <<- nbatch
     } else if (nbatch %% frequency == 0) {
       seconds <- as.numeric(Sys.time() - env$tic, units = "secs")
       result <- if (!is.null(env$metric)) env$metric$get(env$train.metric)
       if (verbose)
-        message("Batch [", nbatch, "] Speed: ", frequency * batch.size / seconds, " samples/sec",
+        message("Batch [", nbatch, "] Speed: ", (nbatch - since) * batch.size / seconds, " samples/sec",
                 if (!is.null(result)) paste0(" Train-", result$name, "=", result$value))
       env$tic <- Sys.time()
+      since <<- nbatch
     }
     TRUE
   }, "callback", "log.speedometer", batch.size = batch.size, frequency = frequency)

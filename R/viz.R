@@ -86,7 +86,8 @@ mx.viz.internal.label <- function(op, name, attributes) {
   tuple <- names(given) %in% c("kernel", "stride") # native order: R's reversed
   given[tuple] <- vapply(strsplit(gsub("[][() ]", "", given[tuple]), ","), function(x) paste(rev(x), collapse = "X"),
                          "")
-  paste(c(sub("^_", "", op), name, if (length(given)) paste0(sub("_", " ", names(given)), ": ", given)),
+  sign <- c(elemwise_add = "+", elemwise_sub = "-", elemwise_mul = "*", elemwise_div = "/")[op]
+  paste(c(if (is.na(sign)) sub("^_", "", op) else sign, name, if (length(given)) paste0(sub("_", " ", names(given)), ": ", given)),
         collapse = "\n")
 }
 

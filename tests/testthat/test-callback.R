@@ -22,7 +22,7 @@ test_that("the speedometer starts with the first batch of an epoch", {
   Sys.sleep(0.02)
   text <- messages(meter(1, 2, env))
   expect_match(text, "^Batch \\[2\\] Speed: [0-9.]+ samples/sec Train-mse=1.5$")
-  expect_lt(as.numeric(sub(".*Speed: ([0-9.]+).*", "\\1", text)), 20 / 0.02)
+  expect_lt(as.numeric(sub(".*Speed: ([0-9.]+).*", "\\1", text)), 10 / 0.02) # one batch since the clock started
   expect_silent(meter(1, 3, env))
   expect_length(messages(meter(1, 4, env)), 1)
   expect_silent(meter(2, 1, env))

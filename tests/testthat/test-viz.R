@@ -46,6 +46,8 @@ test_that("the way back is drawn on request", {
   mx.exec.backward(e, mx.nd.array(2))
   g <- graph.viz(e, gradients = TRUE)
   added <- setdiff(g$nodes$label, graph.viz(e)$nodes$label)
+  expect_identical(sub("\n.*", "", g$nodes$label[g$nodes$op == "elemwise_mul"]), c("*", "*", "head",
+    "backward of", "backward of"))
   expect_true("gradient of A\n4" %in% added)
   expect_false(any(grepl("gradient of [BD]", added)))
   expect_length(grep("^backward of", added), 2)
