@@ -237,12 +237,13 @@ mx.io.extract <- function(iter, field) {
   packer$get()
 }
 
-# Joins arrays on the last R dimension, in R's memory: push(array), get(). The last `pad` examples of each are left out.
+# Joins arrays on the last R dimension, in R's memory: push(array), get(). What belongs to the last `pad` of an array's
+# `examples` is left out; an example has several columns where a network has an output for every step.
 mx.nd.arraypacker <- function() {
   parts <- list()
   d <- NULL
   n <- 0
-  push <- function(ndarray, pad = 0) {
+  push <- function(ndarray, pad = 0, examples = own[k]) {
     own <- dim(ndarray)
     if (is.null(own)) own <- length(ndarray)
     k <- length(own)
@@ -250,7 +251,7 @@ mx.nd.arraypacker <- function() {
     if (!identical(own[-k], d[-length(d)]))
       mx.stop("shape", "Arrays of dim ", mx.util.dim(d), " and ", mx.util.dim(own), " cannot be joined.",
               argument = "ndarray")
-    keep <- own[k] - pad
+    keep <- own[k] - pad * max(1, own[k] %/% examples)
     values <- as.vector(mx.util.as.array(ndarray))
     if (pad > 0) values <- values[seq_len(prod(own[-k]) * keep)]
     parts[[length(parts) + 1L]] <<- values

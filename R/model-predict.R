@@ -45,7 +45,7 @@ mx.model.predict <- function(model, X, ctx = NULL, array.batch.size = 128, array
   while (iter$iter.next()) {
     batch <- iter$value()
     if (is.null(run)) run <- mx.predict.internal.bind(model, batch, on)
-    packer$push(run(batch), iter$num.pad())
+    packer$push(run(batch), iter$num.pad(), mx.model.internal.examples(batch[[1L]]))
   }
   if (is.null(run)) mx.stop("value", "Cannot predict on empty iterator")
   iter$reset()

@@ -33,7 +33,8 @@ mx.infer.internal.bind <- function(symbol, batch, arg.params, aux.params, on) {
 #' @param input.params Named list of further inputs, such as `rnn.state` and `rnn.state.cell`; zeros without it.
 #' @param init_states List of NDArrays in the order of the arguments `init_*`; `NULL`: zeros.
 #' @param ctx Device.
-#' @return `mx.infer.rnn`: an R array `c(outputs, n)` without padding. The others: a list of NDArrays named by output,
+#' @return `mx.infer.rnn`: an R array `c(outputs, n)` without padding (`c(outputs, steps * n)` with an output for every
+#'   step). The others: a list of NDArrays named by output,
 #'   of the last batch or the one given.
 #' @section Errors: `mxnet_value_error` when batches lack an input, `mxnet_shape_error` for arrays of other dims than
 #'   the network's.
@@ -61,7 +62,7 @@ mx.infer.rnn <- function(infer.data, model, ctx = mx.cpu()) {
     key <- paste(unlist(lapply(batch, dim)), collapse = " ")
     if (is.null(runs[[key]]))
       runs[[key]] <- mx.infer.internal.bind(model$symbol, batch, model$arg.params, model$aux.params, ctx)
-    packer$push(runs[[key]](batch)$ref.outputs[[1L]], infer.data$num.pad())
+    packer$push(runs[[key]](batch)$ref.outputs[[1L]], infer.data$num.pad(), mx.model.internal.examples(batch[[1L]]))
   }
   if (!length(runs)) mx.stop("value", "Cannot predict on empty iterator")
   packer$get()

@@ -68,3 +68,17 @@ test_that("all sequences of an iterator are predicted, without padding", {
   padded <- list("3" = list(data = rbind(buckets[["2"]]$data, 0), label = 1:3))
   expect_equal(p[, 6:8], mx.infer.rnn(mx.io.bucket.iter(padded, batch.size = 3), model), tolerance = 1e-5)
 })
+
+test_that("padding is left out of outputs for every step", {
+  net <- rnn.graph(num_rnn_layer = 1, input_size = 4, num_embed = 3, num_hidden = 5, num_decode = 4,
+                   config = "one-to-one", cell_type = "gru", loss_output = "softmax")
+  params <- params.of(net, data = c(6, 1), label = c(6, 1))
+  model <- structure(list(symbol = net, arg.params = params[!names(params) %in% c("data", "label", "rnn.state")],
+                          aux.params = list()), class = "MXFeedForwardModel")
+  x <- matrix(rep_len(0:3, 30), 6)
+  it <- function(batch.size) mx.io.arrayiter(x, x, batch.size = batch.size)
+  whole <- mx.infer.rnn(it(5), model)
+  expect_identical(dim(whole), c(4L, 30L))
+  expect_equal(mx.infer.rnn(it(2), model), whole, tolerance = 1e-6)
+  expect_equal(predict(model, it(2)), whole, tolerance = 1e-6)
+})
