@@ -251,10 +251,19 @@ static mx_status make_plan(mx_executor *e, stage *s, bool is_train, mx_error *er
   return st;
 }
 
+/* The forward graph, simplified; NULL when that pass is off. */
+static mx_status simplify_forward(const mx_executor *e, mx_graph **g, mx_error *err) {
+  *g = NULL;
+  return mx_pass_enabled("simplify") ? mx_graph_simplify(e->forward, g, err) : MX_OK;
+}
+
 static mx_status make_inference(mx_executor *e, mx_error *err) {
   stage *s = &e->inference;
-  MX_TRY(mx_graph_own_outputs(e->forward, NULL, &s->graph, err));
-  return make_plan(e, s, false, err);
+  mx_graph *g;
+  MX_TRY(simplify_forward(e, &g, err));
+  mx_status st = mx_graph_own_outputs(g ? g : e->forward, NULL, &s->graph, err);
+  mx_graph_free(g);
+  return st == MX_OK ? make_plan(e, s, false, err) : st;
 }
 
 /* The requested arguments, and for each output of the joint graph the variable that it is added to. */
@@ -279,7 +288,7 @@ static mx_status make_training(mx_executor *e, mx_error *err) {
   mx_status st = wrt && add_to ? MX_OK : mx_fail_memory(err, (size_t)e->n_args * sizeof(*wrt));
   if (st == MX_OK) st = list_requests(e, wrt, &n_wrt, add_to, err);
   if (st == MX_OK && n_wrt) st = mx_graph_gradient(e->forward, wrt, n_wrt, e->head, &g, err);
-  if (st == MX_OK && g) st = apply(mx_graph_simplify, "simplify", &g, err);
+  if (st == MX_OK) st = g ? apply(mx_graph_simplify, "simplify", &g, err) : simplify_forward(e, &g, err);
   if (st == MX_OK) st = mx_graph_own_outputs(g ? g : e->forward, add_to, &s->graph, err);
   mx_graph_free(g);
   mx_free(wrt);

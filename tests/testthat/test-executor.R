@@ -119,3 +119,21 @@ test_that("forward and backward use no memory after their first run", {
   }
   expect_equal(mx.memory()[["allocations"]], before)
 })
+
+test_that("what is computed twice or changes nothing takes no step, in prediction too", {
+  a <- mx.symbol.Variable("a")
+  steps <- function(symbol, is.train) {
+    e <- mx.simple.bind(symbol, mx.cpu(), a = c(2, 3))
+    mx.exec.update.arg.arrays(e, list(a = mx.nd.array(matrix(1:6, 2))))
+    mx.exec.forward(e, is.train)
+    mx.profiler.config(list(filename = tempfile(fileext = ".json")))
+    mx.profiler.state(MX.PROF.STATE$RUN)
+    mx.exec.forward(e, is.train)
+    list(sum(mx.profiler.state(MX.PROF.STATE$STOP)$calls), as.array(e$outputs[[1]]))
+  }
+  for (is.train in c(FALSE, TRUE)) {
+    expect_equal(steps(mx.symbol.exp(a * 2) + mx.symbol.exp(a * 2), is.train), list(3, 2 * exp(2 * matrix(1:6, 2))),
+                 tolerance = 1e-6)
+    expect_equal(steps(mx.symbol.transpose(mx.symbol.transpose(a)) * 1 - 4, is.train), list(1, matrix(1:6, 2) - 4))
+  }
+})
