@@ -87,8 +87,8 @@ mx.viz.internal.label <- function(op, name, attributes) {
   given[tuple] <- vapply(strsplit(gsub("[][() ]", "", given[tuple]), ","), function(x) paste(rev(x), collapse = "X"),
                          "")
   sign <- c(elemwise_add = "+", elemwise_sub = "-", elemwise_mul = "*", elemwise_div = "/")[op]
-  paste(c(if (is.na(sign)) sub("^_", "", op) else sign, name, if (length(given)) paste0(sub("_", " ", names(given)), ": ", given)),
-        collapse = "\n")
+  lines <- if (length(given)) paste0(sub("_", " ", names(given)), ": ", given)
+  paste(c(if (is.na(sign)) sub("^_", "", op) else sign, name, lines), collapse = "\n")
 }
 
 mx.viz.internal.value <- function(x) {

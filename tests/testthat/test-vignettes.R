@@ -19,10 +19,14 @@ lesson <- function(name) {
     setwd(here)
     mx.threads(threads)
   })
-  env <- new.env(parent = globalenv())
-  # Functions of the lessons' own are found before those of the package.
-  utils::capture.output(suppressMessages(source(script, local = env, keep.source = FALSE)))
-  env
+  # In the global environment, where methods of reference classes look for functions; it is left as it was found.
+  before <- as.list(globalenv(), all.names = TRUE)
+  on.exit({
+    rm(list = ls(globalenv(), all.names = TRUE), envir = globalenv())
+    list2env(before, globalenv())
+  }, add = TRUE)
+  utils::capture.output(suppressMessages(source(script, local = FALSE, keep.source = FALSE)))
+  as.environment(as.list(globalenv()))
 }
 falls <- function(x) x[length(x)] < 0.8 * x[1]
 
