@@ -28,8 +28,8 @@ mx.data.internal.sets <- list(
 #' Data sets
 #'
 #' Well-known data sets for examples, in the form that the training functions take. Files are downloaded at the first
-#' use into the cache folder `tools::R_user_dir("mxnet", "cache")`, and used only when their size and digest are right.
-#' Without a network, get the files elsewhere and give their folder as `path`.
+#' use into the cache folder `tools::R_user_dir("mxnet", "cache")`, and used only when their size and digest are right. A
+#' download that was interrupted goes on where it stopped. Without a network, get the files elsewhere and give their folder as `path`.
 #'
 #' `mx.data.mnist` has handwritten digits, `mx.data.fashion` pictures of clothes in the same format, `mx.data.cifar10`
 #' small colour photos of ten kinds of things, and `mx.data.shakespeare` a text of about a million characters.
@@ -127,25 +127,69 @@ mx.data.internal.fetch <- function(set, cache = file.path(tools::R_user_dir("mxn
   info <- mx.data.internal.sets[[set]]
   files <- file.path(cache, info$files$file)
   for (i in seq_along(files)) {
-    if (mx.data.internal.good(files[i], info$files[i, ])) next
+    row <- info$files[i, ]
+    if (mx.data.internal.good(files[i], row)) next
     dir.create(cache, recursive = TRUE, showWarnings = FALSE)
-    url <- paste0(info$url, info$files$file[i])
+    url <- paste0(info$url, row$file)
     part <- paste0(files[i], ".part")
-    unlink(part)
-    old <- options(timeout = max(600, getOption("timeout")))
-    failure <- tryCatch({
-      suppressWarnings(utils::download.file(url, part, mode = "wb", quiet = !interactive()))
-      NULL
-    }, error = function(e) conditionMessage(e), finally = options(old))
-    if (is.null(failure) && !mx.data.internal.good(part, info$files[i, ]))
-      failure <- "what came is not the known file (size or digest differ)"
-    if (!is.null(failure)) {
+    resumes <- file.exists(part)
+    failure <- mx.data.internal.download(url, part, row$bytes)
+    # The rest of another file than the one that was begun, or the whole of it: once more from the start.
+    if (is.null(failure) && resumes && !mx.data.internal.good(part, row)) {
       unlink(part)
-      mx.stop("io", "Cannot download ", url, ": ", failure, ". Get the file elsewhere and give its folder as `path`.")
+      failure <- mx.data.internal.download(url, part, row$bytes)
     }
+    if (is.null(failure) && !mx.data.internal.good(part, row)) {
+      unlink(part)
+      failure <- "what came is not the known file (size or digest differ)"
+    }
+    if (!is.null(failure))
+      mx.stop("io", "Cannot download ", url, ": ", failure, ". Get the file elsewhere and give its folder as `path`.")
     file.rename(part, files[i])
   }
   stats::setNames(files, info$files$file)
+}
+
+# Downloads what is missing of a file of `bytes` bytes, and says what went wrong: a string, or NULL. What has come stays
+# in `part` when the connection breaks or the user interrupts; the next call goes on from there.
+mx.data.internal.download <- function(url, part, bytes) {
+  begun <- have <- if (file.exists(part)) file.size(part) else 0
+  old <- options(timeout = max(60, getOption("timeout")))
+  on.exit(options(old))
+  warned <- NULL
+  failure <- tryCatch(withCallingHandlers({
+    remote <- startsWith(url, "http")
+    con <- if (!remote) base::url(url, "rb")
+      else base::url(url, "rb", method = "libcurl", headers = if (have > 0) c(Range = sprintf("bytes=%.0f-", have)))
+    on.exit(close(con), add = TRUE)
+    if (!remote && have > 0) readBin(con, "raw", have)
+    to <- file(part, "ab")
+    on.exit(close(to), add = TRUE)
+    progress <- mx.data.internal.progress(url, bytes)
+    on.exit(progress(NULL), add = TRUE)
+    while (have <= bytes && length(piece <- readBin(con, "raw", 2^16))) {
+      writeBin(piece, to)
+      have <- have + length(piece)
+      progress(have)
+    }
+    if (have < bytes) "it ended early"
+  }, warning = function(w) {
+    warned <<- conditionMessage(w)
+    tryInvokeRestart("muffleWarning")
+  }), error = function(e) conditionMessage(e))
+  if (is.null(failure)) return(NULL)
+  failure <- paste(c(failure, warned), collapse = ", ")
+  if (have > begun)
+    failure <- sprintf("%.0f of %.0f bytes came, try again to get the rest (%s)", have, bytes, failure)
+  failure
+}
+
+# A function that shows how many bytes there are, and with NULL ends the line; silent where nobody looks.
+mx.data.internal.progress <- function(url, bytes) {
+  if (!interactive()) return(function(have) invisible())
+  message("Downloading ", url, sprintf(" (%.1f MB)", bytes / 1e6))
+  bar <- utils::txtProgressBar(max = bytes, style = 3)
+  function(have) if (is.null(have)) close(bar) else utils::setTxtProgressBar(bar, min(have, bytes))
 }
 
 mx.data.internal.good <- function(path, row)

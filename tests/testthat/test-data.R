@@ -64,3 +64,95 @@ test_that("downloads are checked, kept, and fail with advice", {
   expect_error(fetch("own", cache), "Cannot download file:///nowhere/", class = "mxnet_io_error")
   expect_length(list.files(cache, "part$"), 0)
 })
+
+# A web server in a child process, for one folder. It understands Range, unless the path begins with /whole, and
+# /broken ends after half of what was asked for. Every request's Range goes to the file `log`.
+serve <- function(folder, port, log) {
+  answer <- function(con) {
+    request <- readLines(con, 1)
+    header <- character()
+    while (nzchar(line <- readLines(con, 1))) header <- c(header, line)
+    path <- strsplit(request, " ")[[1]][2]
+    file <- file.path(folder, basename(path))
+    range <- sub("(?i)^Range: bytes=([0-9]+)-.*", "\\1", grep("(?i)^Range:", header, value = TRUE, perl = TRUE), perl = TRUE)
+    cat(basename(path), range, "\n", file = log, append = TRUE)
+    if (!file.exists(file)) return(writeLines(c("HTTP/1.1 404 Not Found", "Content-Length: 0", "Connection: close", ""),
+                                              con, sep = "\r\n"))
+    bytes <- readBin(file, "raw", file.size(file))
+    status <- "200 OK"
+    if (length(range) && !startsWith(path, "/whole")) {
+      status <- c("206 Partial Content", sprintf("Content-Range: bytes %s-%d/%d", range, length(bytes) - 1L, length(bytes)))
+      bytes <- bytes[-seq_len(as.integer(range))]
+    }
+    writeLines(c(paste("HTTP/1.1", status[1]), status[-1], paste("Content-Length:", length(bytes)), "Connection: close", ""),
+               con, sep = "\r\n")
+    if (startsWith(path, "/broken")) bytes <- bytes[seq_len(length(bytes) %/% 2)]
+    writeBin(bytes, con)
+  }
+  server <- serverSocket(port)
+  repeat {
+    con <- socketAccept(server, blocking = TRUE, open = "r+b", timeout = 30)
+    try(answer(con), silent = TRUE)
+    close(con)
+  }
+}
+
+test_that("interrupted downloads go on where they stopped", {
+  skip_on_os("windows")
+  folder <- tempfile()
+  dir.create(folder)
+  set.seed(1)
+  file <- file.path(folder, "numbers.bin")
+  writeBin(as.raw(sample(0:255, 1e6, TRUE)), file)
+  log <- tempfile()
+  port <- sample(20000:60000, 1)
+  child <- parallel::mcparallel(serve(folder, port, log), silent = TRUE)
+  on.exit({
+    tools::pskill(child$pid)
+    suppressWarnings(parallel::mccollect(child, wait = TRUE))
+  })
+  for (i in 1:100) {
+    up <- tryCatch({
+      close(suppressWarnings(socketConnection(port = port, timeout = 1)))
+      TRUE
+    }, error = function(e) FALSE)
+    if (up) break
+    Sys.sleep(0.05)
+  }
+  skip_if_not(up, "no loopback connections here")
+  fetch <- mxnet:::mx.data.internal.fetch
+  from <- function(kind, name = "numbers.bin") {
+    set <- list(url = sprintf("http://127.0.0.1:%d/%s/", port, kind),
+                files = data.frame(file = name, bytes = 1e6, md5 = unname(tools::md5sum(file))))
+    environment(fetch) <<- list2env(list(mx.data.internal.sets = list(own = set)), parent = asNamespace("mxnet"))
+  }
+  ranges <- function() trimws(sub("^numbers.bin", "", grep("^numbers", readLines(log), value = TRUE)))
+  cache <- tempfile()
+  from("broken")
+  expect_error(fetch("own", cache), "[0-9]+ of 1000000 bytes came, try again", class = "mxnet_io_error")
+  half <- file.size(file.path(cache, "numbers.bin.part"))
+  expect_true(half > 0 && half < 1e6)
+  from("good")
+  got <- fetch("own", cache)
+  expect_identical(unname(tools::md5sum(got)), unname(tools::md5sum(file)))
+  expect_identical(ranges(), c("", format(half, scientific = FALSE)))
+  # A server that always sends the whole file
+  unlink(got)
+  writeBin(as.raw(1:100), paste0(got, ".part"))
+  from("whole")
+  expect_identical(unname(tools::md5sum(fetch("own", cache))), unname(tools::md5sum(file)))
+  expect_identical(ranges()[3:4], c("100", ""))
+  from("good", "absent.bin")
+  expect_error(fetch("own", cache), "Cannot download .*absent.bin: .*404", class = "mxnet_io_error")
+})
+
+test_that("progress is shown to people", {
+  progress <- mxnet:::mx.data.internal.progress
+  environment(progress) <- list2env(list(interactive = function() TRUE), parent = environment(progress))
+  expect_message(expect_output({
+    show <- progress("http://example.org/file", 2e6)
+    show(1e6)
+    show(NULL)
+  }, "50%"), "Downloading .*file \\(2.0 MB\\)")
+  expect_silent(mxnet:::mx.data.internal.progress("a", 1)(1))
+})
