@@ -28,8 +28,9 @@ mx.data.internal.sets <- list(
 #' Data sets
 #'
 #' Well-known data sets for examples, in the form that the training functions take. Files are downloaded at the first
-#' use into the cache folder `tools::R_user_dir("mxnet", "cache")`, and used only when their size and digest are right. A
-#' download that was interrupted goes on where it stopped. Without a network, get the files elsewhere and give their folder as `path`.
+#' use into the cache folder `tools::R_user_dir("mxnet", "cache")`, and used only when their size and digest are right.
+#' A download that was interrupted goes on where it stopped. Without a network, get the files elsewhere and give their
+#' folder as `path`.
 #'
 #' `mx.data.mnist` has handwritten digits, `mx.data.fashion` pictures of clothes in the same format, `mx.data.cifar10`
 #' small colour photos of ten kinds of things, and `mx.data.shakespeare` a text of about a million characters.

@@ -74,18 +74,18 @@ serve <- function(folder, port, log) {
     while (nzchar(line <- readLines(con, 1))) header <- c(header, line)
     path <- strsplit(request, " ")[[1]][2]
     file <- file.path(folder, basename(path))
-    range <- sub("(?i)^Range: bytes=([0-9]+)-.*", "\\1", grep("(?i)^Range:", header, value = TRUE, perl = TRUE), perl = TRUE)
+    range <- gsub("[^0-9]", "", grep("^range:", header, value = TRUE, ignore.case = TRUE))
     cat(basename(path), range, "\n", file = log, append = TRUE)
-    if (!file.exists(file)) return(writeLines(c("HTTP/1.1 404 Not Found", "Content-Length: 0", "Connection: close", ""),
-                                              con, sep = "\r\n"))
+    reply <- function(...) writeLines(c(paste("HTTP/1.1", ...), "Connection: close", ""), con, sep = "\r\n")
+    if (!file.exists(file)) return(reply("404 Not Found\r\nContent-Length: 0"))
     bytes <- readBin(file, "raw", file.size(file))
     status <- "200 OK"
     if (length(range) && !startsWith(path, "/whole")) {
-      status <- c("206 Partial Content", sprintf("Content-Range: bytes %s-%d/%d", range, length(bytes) - 1L, length(bytes)))
+      status <- sprintf("206 Partial Content\r\nContent-Range: bytes %s-%d/%d", range, length(bytes) - 1L,
+                        length(bytes))
       bytes <- bytes[-seq_len(as.integer(range))]
     }
-    writeLines(c(paste("HTTP/1.1", status[1]), status[-1], paste("Content-Length:", length(bytes)), "Connection: close", ""),
-               con, sep = "\r\n")
+    reply(paste0(status, "\r\nContent-Length: ", length(bytes)))
     if (startsWith(path, "/broken")) bytes <- bytes[seq_len(length(bytes) %/% 2)]
     writeBin(bytes, con)
   }
