@@ -61,35 +61,48 @@ GATHER_ROWS(16)
 GATHER_ROWS(32)
 GATHER_ROWS(64)
 
+/* Rows `at` to `at + len` of the output at outer position o. */
+static void gather_block(const gather *g, const mx_tensor *data, const int64_t *block, int64_t o, int64_t at,
+                         int64_t len, const mx_tensor *out) {
+  const size_t es = mx_dtype_size(data->dtype);
+  const char *s = (const char *)data->data + (size_t)(o * g->length * g->inner) * es;
+  char *d = (char *)out->data + (size_t)((o * g->n + at) * g->inner) * es;
+  switch (es) {
+    case 1:
+      gather_rows_8(s, block, len, g->inner, d);
+      break;
+    case 2:
+      gather_rows_16(s, block, len, g->inner, d);
+      break;
+    case 4:
+      gather_rows_32(s, block, len, g->inner, d);
+      break;
+    default:
+      gather_rows_64(s, block, len, g->inner, d);
+      break;
+  }
+}
+
 static mx_status gather_run(const gather *g, const mx_tensor *data, const mx_tensor *index, const mx_tensor *out,
                             mx_error *err) {
-  size_t es = mx_dtype_size(data->dtype);
   int64_t size = g->outer * g->n * g->inner, blocks = (g->n + MX_INDEX_BLOCK - 1) / MX_INDEX_BLOCK;
   if (size == 0) return MX_OK;
   if (g->length == 0) return no_rows(err);
   if (g->mode == MODE_RAISE) MX_TRY(check_raise(g, index, err));
-#pragma omp parallel for collapse(2) num_threads(mx_threads_for(size, MX_GRAIN))
-  for (int64_t o = 0; o < g->outer; o++) {
+  if (g->outer == 1) {
+#pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))
     for (int64_t b = 0; b < blocks; b++) {
       int64_t block[MX_INDEX_BLOCK], at = b * MX_INDEX_BLOCK, len = block_of(at, g->n);
       read_bounded(index, at, len, g->length, g->mode, block);
-      const char *s = (const char *)data->data + (size_t)(o * g->length * g->inner) * es;
-      char *d = (char *)out->data + (size_t)((o * g->n + at) * g->inner) * es;
-      switch (es) {
-        case 1:
-          gather_rows_8(s, block, len, g->inner, d);
-          break;
-        case 2:
-          gather_rows_16(s, block, len, g->inner, d);
-          break;
-        case 4:
-          gather_rows_32(s, block, len, g->inner, d);
-          break;
-        default:
-          gather_rows_64(s, block, len, g->inner, d);
-          break;
-      }
+      gather_block(g, data, block, 0, at, len, out);
     }
+    return MX_OK;
+  }
+  for (int64_t at = 0; at < g->n; at += MX_INDEX_BLOCK) { /* indices are read once for all outer positions */
+    int64_t block[MX_INDEX_BLOCK], len = block_of(at, g->n);
+    read_bounded(index, at, len, g->length, g->mode, block);
+#pragma omp parallel for num_threads(mx_threads_for(g->outer *len * g->inner, MX_GRAIN))
+    for (int64_t o = 0; o < g->outer; o++) gather_block(g, data, block, o, at, len, out);
   }
   return MX_OK;
 }
@@ -110,6 +123,11 @@ static void scatter_part(const gather *g, const mx_tensor *head, const mx_tensor
   for (int64_t at = 0; at < g->n; at += MX_INDEX_BLOCK) {
     int64_t len = block_of(at, g->n);
     read_bounded(index, at, len, g->length, g->mode, block);
+    if (g->inner == 1 && out->dtype == MX_FLOAT32) {
+      for (int64_t i = 0; i < len; i++)
+        if (block[i] >= lo && block[i] < hi) ((float *)d)[block[i]] += ((const float *)s)[at + i];
+      continue;
+    }
     for (int64_t i = 0; i < len; i++)
       if (block[i] >= lo && block[i] < hi)
         mx_add_row(out->dtype, d + (size_t)(block[i] * g->inner) * es, s + (size_t)((at + i) * g->inner) * es, cols);

@@ -309,6 +309,46 @@ MX_CLONES static void softmax_row_gradient(const void *y_, void *dx_, mx_softmax
   })
 }
 
+enum { STRIP = 256 };
+/* The same for `lanes` neighbouring rows of a multi_output, whose classes are `inner` elements apart. */
+MX_CLONES
+static void softmax_lanes_gradient(const void *y_, void *dx_, mx_softmax_view v, int64_t lanes, const int64_t *target,
+                                   const int32_t *ignored, double scale, mx_dtype dtype) {
+  MX_SWITCH_FLOAT(dtype, break, {
+    typedef ACC(T) A;
+    const T *y = y_;
+    T *dx = dx_;
+    const A s = (A)scale;
+    A hit[STRIP];
+    for (int64_t j = 0; j < lanes; j++) hit[j] = target[j] >= 0 ? (A)y[target[j] * v.inner + j] : 0;
+    for (int64_t k = 0; k < v.classes; k++) {
+      const T *yk = y + k * v.inner;
+      T *dxk = dx + k * v.inner;
+      _Pragma("omp simd") for (int64_t j = 0; j < lanes; j++) {
+        const A g = (A)yk[j] * s;
+        dxk[j] = ignored[j] ? (T)0 : (T)g;
+      }
+    }
+    for (int64_t j = 0; j < lanes; j++)
+      if (target[j] >= 0) dx[target[j] * v.inner + j] = (T)((hit[j] - 1) * s);
+  })
+}
+static void softmax_strip_gradient(const mx_call *c, mx_softmax_view v, double scale, int64_t outer, int64_t lane) {
+  const softmax_params *p = c->params;
+  const int64_t lanes = v.inner - lane < STRIP ? v.inner - lane : STRIP;
+  const size_t at = (size_t)(outer * v.classes * v.inner + lane) * mx_dtype_size(c->in[0].dtype);
+  double label[STRIP];
+  int64_t target[STRIP];
+  int32_t ignored[STRIP];
+  read_labels(&c->in[1], outer * v.inner + lane, lanes, label);
+  for (int64_t j = 0; j < lanes; j++) {
+    ignored[j] = p->use_ignore && trunc(label[j]) == trunc(p->ignore_label);
+    target[j] = ignored[j] ? -1 : class_of(label[j], v.classes);
+  }
+  softmax_lanes_gradient((const char *)c->in[0].data + at, (char *)c->out[0].data + at, v, lanes, target, ignored,
+                         scale, c->in[0].dtype);
+}
+
 /* (output, label) to the gradient of data. As recorded, a request to add to an argument's gradient writes. */
 static mx_status softmax_output_backward(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
@@ -330,6 +370,12 @@ static mx_status softmax_output_backward(const mx_call *c, mx_error *err) {
       regression_range((const char *)y->data + (size_t)i * element, l, dx + (size_t)i * element, len, scale, false,
                        false, y->dtype);
     }
+    return MX_OK;
+  }
+  if (v.inner > 1 && !p->out_grad) {
+    const int64_t strips = (v.inner + STRIP - 1) / STRIP;
+#pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))
+    for (int64_t i = 0; i < v.outer * strips; i++) softmax_strip_gradient(c, v, scale, i / strips, i % strips * STRIP);
     return MX_OK;
   }
 #pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))

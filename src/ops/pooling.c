@@ -121,13 +121,15 @@ static mx_status pooling_gradient(mx_grad *g, mx_error *err) {
 
 /* ---- windows ---- */
 
-enum { TABLE = 16 };
+enum { TABLE = 16, FAST_ROWS = 4 };
 
 typedef struct pool {
   mx_conv v;
   int64_t lo[TABLE], hi[TABLE]; /* mx_conv_inside along the last axis for the first places of a window */
   int64_t fast_lo, fast_hi;     /* places of a row that max_inside does; none if equal */
-  int64_t pad_end[3];           /* places added behind; v.pad is in front */
+  int fast_rows;                /* rows of a window then, and where they begin, in pixels from its start */
+  int64_t fast_at[FAST_ROWS];
+  int64_t pad_end[3]; /* places added behind; v.pad is in front */
   int type, p;
   bool count_pad, v1, global; /* global: one contiguous window a plane */
 } pool;
@@ -153,7 +155,11 @@ static pool pooling_view(const pooling_params *p, const mx_shape *data, const mx
   }
   for (int64_t k = 0; k < TABLE && k < g.v.kernel[2]; k++) mx_conv_inside(&g.v, 2, k, &g.lo[k], &g.hi[k]);
   const int64_t k = g.v.kernel[2];
-  if (!g.v.channels_last && g.v.kernel[0] == 1 && g.v.kernel[1] == k && (k == 2 || k == 3) && g.v.stride[2] == 2) {
+  const int64_t window = g.v.kernel[0] * g.v.kernel[1]; /* rows of a window: those that max_inside knows */
+  const bool known = k == 2 ? window == 1 || window == 2 || window == 4 : k == 3 && (window == 1 || window == 3);
+  if (!g.v.channels_last && known && g.v.stride[2] == 2) {
+    for (int64_t kd = 0; kd < g.v.kernel[0]; kd++)
+      for (int64_t kh = 0; kh < g.v.kernel[1]; kh++) g.fast_at[g.fast_rows++] = (kd * g.v.in[1] + kh) * g.v.in[2];
     g.fast_lo = g.lo[0];
     g.fast_hi = g.hi[k - 1] > g.fast_lo ? g.hi[k - 1] : g.fast_lo;
   }
@@ -257,54 +263,80 @@ MX_CLONES static void max_lanes(const pool *g, mx_dtype dtype, const void *x_, i
   })
 }
 
-/* The same for windows of K x K places with step 2 that lie inside, n places of a row (up to LANES): unrolled. `x` is
- * the start of the first window. Places (not needed in forward) are found by a second look, last one first, so that the
- * first maximum wins: that makes two loops without branches. */
-#define MAX_INSIDE(K)                                                                 \
-  _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                               \
-    A m = LOWEST(A);                                                                  \
-    _Pragma("GCC unroll 3") for (int r = 0; r < K; r++) {                             \
-      _Pragma("GCC unroll 3") for (int s = 0; s < K; s++) {                           \
-        A u = (A)x[r * step + 2 * j + s];                                             \
-        m = u > m ? u : m;                                                            \
-      }                                                                               \
-    }                                                                                 \
-    best[j] = m;                                                                      \
-  }                                                                                   \
-  if (place) {                                                                        \
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                             \
-      int32_t at = -1;                                                                \
-      _Pragma("GCC unroll 3") for (int r = K - 1; r >= 0; r--) {                      \
-        _Pragma("GCC unroll 3") for (int s = K - 1; s >= 0; s--) {                    \
-          at = (A)x[r * step + 2 * j + s] == best[j] ? (int32_t)(r * width + s) : at; \
-        }                                                                             \
-      }                                                                               \
-      place[j] = at;                                                                  \
-    }                                                                                 \
+/* The same for windows of some rows of K places with step 2 that lie inside, n windows side by side (up to LANES): row
+ * r of the first window begins at row##r. ROWS is DOWN or UP for a number of rows, with what is done for each. Places
+ * (not needed in forward) are found by a second look, last one first, so that the first maximum wins: that makes two
+ * loops without branches. */
+#define DOWN1(F, K) F(0, K)
+#define DOWN2(F, K) F(0, K) F(1, K)
+#define DOWN3(F, K) DOWN2(F, K) F(2, K)
+#define DOWN4(F, K) DOWN3(F, K) F(3, K)
+#define UP1(F, K) F(0, K)
+#define UP2(F, K) F(1, K) F(0, K)
+#define UP3(F, K) F(2, K) UP2(F, K)
+#define UP4(F, K) F(3, K) UP3(F, K)
+#define LARGER(r, K)                                    \
+  _Pragma("GCC unroll 3") for (int s = 0; s < K; s++) { \
+    A u = (A)row##r[2 * j + s];                         \
+    m = u > m ? u : m;                                  \
+  }
+#define FOUND(r, K) \
+  _Pragma("GCC unroll 3") for (int s = K - 1; s >= 0; s--) { found = (A)row##r[2 * j + s] == m ? at##r + s : found; }
+#define MAX_INSIDE(R, K)                                  \
+  _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {   \
+    A m = LOWEST(A);                                      \
+    DOWN##R(LARGER, K) best[j] = m;                       \
+  }                                                       \
+  if (place) {                                            \
+    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) { \
+      const A m = best[j];                                \
+      int32_t found = -1;                                 \
+      UP##R(FOUND, K) place[j] = found;                   \
+    }                                                     \
   }
 
-MX_CLONES static void max_inside(mx_dtype dtype, const void *x_, int64_t width, int64_t kernel, int64_t n, void *best_,
-                                 int32_t *place) {
+MX_CLONES static void max_inside(mx_dtype dtype, const void *x_, int rows, const int64_t *at, int64_t kernel, int64_t n,
+                                 void *best_, int32_t *place) {
   MX_SWITCH_FLOAT(dtype, break, {
     typedef ACC(T) A;
     const T *x = x_;
     A *best = best_;
-    T padded[3][2 * LANES + 2];
-    int64_t step = width;
+    T padded[FAST_ROWS][2 * LANES + 2];
+    int64_t from[FAST_ROWS] = {0};
+    for (int r = 0; r < rows; r++) from[r] = at[r];
     if (place && n % 16 != 0) { /* whole vectors only: the rest would be done one by one, with mispredicted branches */
       const int64_t used = 2 * (n - 1) + kernel, all = 2 * ((n + 15) / 16 * 16 - 1) + kernel;
-      for (int64_t r = 0; r < kernel; r++) {
-        memcpy(padded[r], x + r * width, (size_t)used * sizeof(T));
+      for (int r = 0; r < rows; r++) {
+        memcpy(padded[r], x + at[r], (size_t)used * sizeof(T));
         memset(padded[r] + used, 0, (size_t)(all - used) * sizeof(T));
+        from[r] = r * (2 * LANES + 2);
       }
-      x = padded[0], step = 2 * LANES + 2, n = (n + 15) / 16 * 16;
+      x = padded[0], n = (n + 15) / 16 * 16;
     }
-    if (kernel == 2) {
-      MAX_INSIDE(2)
-    } else {
-      MAX_INSIDE(3)
+    const T *row0 = x + from[0], *row1 = x + from[1], *row2 = x + from[2], *row3 = x + from[3];
+    const int32_t at0 = (int32_t)at[0], at1 = (int32_t)at[1], at2 = (int32_t)at[2], at3 = (int32_t)at[3];
+    switch (10 * rows + (int)kernel) {
+      case 12:
+        MAX_INSIDE(1, 2) break;
+      case 13:
+        MAX_INSIDE(1, 3) break;
+      case 22:
+        MAX_INSIDE(2, 2) break;
+      case 33:
+        MAX_INSIDE(3, 3) break;
+      case 42:
+        MAX_INSIDE(4, 2) break;
     }
   })
+}
+
+/* The lanes [*lo, *hi) of [from, to) for which the fast way is there: the windows at (d, h) lie inside. */
+static void fast_lanes(const pool *g, int64_t d, int64_t h, int64_t from, int64_t to, int64_t *lo, int64_t *hi) {
+  const mx_conv *v = &g->v;
+  const int64_t id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
+  const bool inside = id >= 0 && id + v->kernel[0] <= v->in[0] && ih >= 0 && ih + v->kernel[1] <= v->in[1];
+  *lo = !inside || g->fast_lo > to ? to : g->fast_lo < from ? from : g->fast_lo;
+  *hi = g->fast_hi < *lo ? *lo : g->fast_hi > to ? to : g->fast_hi;
 }
 
 /* Maxima of lanes [from, to), the fast way where there is one. */
@@ -312,15 +344,14 @@ static void find_maxima(const pool *g, mx_dtype dtype, const void *x, int64_t d,
                         int64_t to, void *best, int32_t *place, bool places) {
   const mx_conv *v = &g->v;
   const size_t acc = dtype == MX_FLOAT64 ? sizeof(double) : sizeof(float);
-  const int64_t id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
-  const bool rows = id >= 0 && id < v->in[0] && ih >= 0 && ih + v->kernel[1] <= v->in[1];
-  const int64_t lo = !rows || g->fast_lo > to ? to : g->fast_lo < from ? from : g->fast_lo;
-  const int64_t hi = g->fast_hi < lo ? lo : g->fast_hi > to ? to : g->fast_hi;
+  int64_t lo, hi;
+  fast_lanes(g, d, h, from, to, &lo, &hi);
   if (from < lo) max_lanes(g, dtype, x, d, h, w, from, lo, best, place);
   if (lo < hi) {
-    const int64_t at = (id * v->in[1] + ih) * v->in[2] + lo * 2 - v->pad[2];
-    max_inside(dtype, (const char *)x + (size_t)at * mx_dtype_size(dtype), v->in[2], v->kernel[2], hi - lo,
-               (char *)best + (size_t)(lo - from) * acc, places ? place + (lo - from) : NULL);
+    const int64_t id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
+    const int64_t first = (id * v->in[1] + ih) * v->in[2] + lo * 2 - v->pad[2];
+    max_inside(dtype, (const char *)x + (size_t)first * mx_dtype_size(dtype), g->fast_rows, g->fast_at, v->kernel[2],
+               hi - lo, (char *)best + (size_t)(lo - from) * acc, places ? place + (lo - from) : NULL);
   }
   if (hi < to) max_lanes(g, dtype, x, d, h, w, hi, to, (char *)best + (size_t)(hi - from) * acc, place + (hi - from));
 }
@@ -463,6 +494,30 @@ static mx_status backward_prepare(mx_call *c, mx_error *err) {
   return MX_OK;
 }
 
+/* For n windows with two places a row and step 2 that lie inside: each place takes the gradient or 0, rather than one
+ * place found by its number. */
+MX_CLONES static void send_back(mx_dtype dtype, int rows, const int64_t *at, int64_t n, const int32_t *place,
+                                const void *dy, void *dx_) {
+  const int64_t all = (n + 15) / 16 * 16; /* as in max_inside; what is made for the rest is not used */
+  MX_SWITCH_FLOAT(dtype, break, {
+    T line[2 * LANES + 32];
+    T u[LANES + 16];
+    memcpy(u, dy, (size_t)n * sizeof(T));
+    memset(u + n, 0, (size_t)(all - n) * sizeof(T));
+    for (int r = 0; r < rows; r++) {
+      const int32_t here = (int32_t)at[r];
+      T *dx = (T *)dx_ + at[r];
+      _Pragma("omp simd") for (int64_t j = 0; j < all; j++) {
+        const T one = u[j];
+        const int32_t p = place[j];
+        line[2 * j] = p == here ? one : (T)0;
+        line[2 * j + 1] = p == here + 1 ? one : (T)0;
+      }
+      _Pragma("omp simd") for (int64_t i = 0; i < 2 * n; i++) dx[i] += line[i];
+    }
+  })
+}
+
 /* Adds to a plane (or sample) dx what lanes [from, to) of the gradient dy send back. */
 MX_CLONES static void backward_lanes(const pool *g, mx_dtype dtype, const void *x, const void *dy_, const void *y_,
                                      int64_t d, int64_t h, int64_t w, int64_t from, int64_t to, void *dx_) {
@@ -479,12 +534,17 @@ MX_CLONES static void backward_lanes(const pool *g, mx_dtype dtype, const void *
       FIX_V1(place[j] = -1)
       const int64_t row =
           ((d * v->stride[0] - v->pad[0]) * v->in[1] + h * v->stride[1] - v->pad[1]) * v->in[2] - v->pad[2];
+      int64_t lo, hi;
+      fast_lanes(g, d, h, from, to, &lo, &hi);
+      if (v->kernel[2] != 2) hi = lo;
       for (int64_t j = 0; j < to - from; j++) {
-        if (place[j] < 0) continue;
+        if (place[j] < 0 || (j >= lo - from && j < hi - from)) continue;
         int64_t at = v->channels_last ? (row + w * v->stride[2] + place[j]) * v->channels + from + j
                                       : row + (from + j) * v->stride[2] + place[j];
         dx[at] += dy[j];
       }
+      if (lo < hi)
+        send_back(dtype, g->fast_rows, g->fast_at, hi - lo, place + (lo - from), dy + (lo - from), dx + row + lo * 2);
       break;
     }
     for (int64_t j = 0; j < to - from; j++) {
@@ -519,6 +579,21 @@ MX_CLONES static void backward_global(const pool *g, mx_dtype dtype, const void 
   })
 }
 
+/* The first maximum of a plane takes the gradient. */
+MX_CLONES static void backward_global_max(const pool *g, mx_dtype dtype, const void *x_, const void *dy, void *dx) {
+  const int64_t n = mx_conv_in_size(&g->v);
+  MX_SWITCH_FLOAT(dtype, break, {
+    typedef ACC(T) A;
+    const T *x = x_;
+    A best = LOWEST(A);
+    _Pragma("omp simd reduction(max : best)") for (int64_t j = 0; j < n; j++) best = (A)x[j] > best ? (A)x[j] : best;
+    memset(dx, 0, (size_t)n * sizeof(T));
+    int64_t at = 0;
+    while (best > LOWEST(A) && at < n && (A)x[at] != best) at++;
+    if (best > LOWEST(A) && at < n) ((T *)dx)[at] = *(const T *)dy;
+  })
+}
+
 static mx_status pooling_backward(const mx_call *c, mx_error *err) {
   const pool g = pooling_view(c->params, &c->in[1].shape, &c->in[0].shape);
   const mx_conv *v = &g.v;
@@ -537,6 +612,10 @@ static mx_status pooling_backward(const mx_call *c, mx_error *err) {
     char *to = dx + (size_t)(i * plane) * size;
     if (g.global && (g.type == POOL_AVG || g.type == POOL_SUM)) {
       backward_global(&g, dtype, dy + (size_t)i * size, to);
+      continue;
+    }
+    if (g.global && g.type == POOL_MAX && !g.v1) {
+      backward_global_max(&g, dtype, x + (size_t)(i * plane) * size, dy + (size_t)i * size, to);
       continue;
     }
     memset(to, 0, (size_t)plane * size);

@@ -217,6 +217,15 @@ static mx_status cumsum_dtype(const void *params, mx_dtype *in, int n_in, mx_dty
 /* x[i][j] = sum[j] += x[i][j] for rows i, one after the other or from the last one on. */
 #define SUM_ROWS(T)                                                                               \
   MX_CLONES static void sum_rows_##T(T *sum, T *x, int64_t rows, int64_t width, bool backwards) { \
+    if (width == 1) { /* the sum in a register */                                                 \
+      T total = *sum;                                                                             \
+      if (backwards)                                                                              \
+        for (int64_t i = rows - 1; i >= 0; i--) x[i] = total += x[i];                             \
+      else                                                                                        \
+        for (int64_t i = 0; i < rows; i++) x[i] = total += x[i];                                  \
+      *sum = total;                                                                               \
+      return;                                                                                     \
+    }                                                                                             \
     for (int64_t i = 0; i < rows; i++) {                                                          \
       T *row = x + (backwards ? rows - 1 - i : i) * width;                                        \
       _Pragma("omp simd") for (int64_t j = 0; j < width; j++) row[j] = sum[j] += row[j];          \

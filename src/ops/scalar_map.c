@@ -12,7 +12,7 @@
 
 enum {
   CHUNK = 8192,   /* elements of the output that a thread takes at a time */
-  DIRECT_RUN = 64 /* a run of the last dimension that repays a call of its own */
+  DIRECT_RUN = 32 /* a run of the last dimension that repays a call of its own */
 };
 
 /* ---- conversion of blocks ---- */

@@ -93,19 +93,21 @@ static mx_status mask_kernel(const mx_call *c, mx_error *err) {
   int64_t size = mx_shape_size(&c->out[0].shape), rest = l.rest;
   uint64_t value = 0;
   if (c->req[0] == MX_NULL) return MX_OK;
-  MX_TRY(mx_copy_first(c, err));
-  if (!p->use_sequence_length || size == 0) return MX_OK;
+  if (!p->use_sequence_length || size == 0) return mx_copy_first(c, err);
   mx_convert(&p->value, MX_FLOAT64, &value, c->out[0].dtype, 1);
 #pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))
-  for (int64_t b = 0; b < l.batch; b++) {
+  for (int64_t i = 0; i < l.steps * l.batch; i++) { /* rows of `rest` elements, in the order of memory */
+    const int64_t t = p->axis ? i % l.steps : i / l.batch, b = p->axis ? i / l.steps : i % l.batch;
     int64_t end;
     read_lengths(c, 1, &l, b, 1, &end);
-    /* every step beyond the end in one fill each; `rest` elements lie together */
-    for (int64_t t = end; t < l.steps; t++) {
-      int64_t at = (t * l.time_stride + b * l.batch_stride) * rest;
-      MX_SWITCH_SIZE(c->out[0].dtype, U, U *d = (U *)c->out[0].data + at;
-                     for (int64_t i = 0; i < rest; i++) d[i] = (U)value;)
-    }
+    MX_SWITCH_SIZE(c->out[0].dtype, U, {
+      const U *s = (const U *)c->in[0].data + i * rest;
+      U *d = (U *)c->out[0].data + i * rest;
+      if (t >= end)
+        for (int64_t j = 0; j < rest; j++) d[j] = (U)value;
+      else if (s != d)
+        memcpy(d, s, (size_t)rest * sizeof(U));
+    })
   }
   return MX_OK;
 }
@@ -119,15 +121,15 @@ static mx_status reverse_kernel(const mx_call *c, mx_error *err) {
   size_t bytes = (size_t)l.rest * mx_dtype_size(c->out[0].dtype);
   int64_t size = mx_shape_size(&c->out[0].shape);
   if (c->req[0] == MX_NULL || size == 0) return MX_OK;
+    /* memory is written in its order */
 #pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))
-  for (int64_t b = 0; b < l.batch; b++) {
+  for (int64_t i = 0; i < l.steps * l.batch; i++) {
+    const int64_t t = p->axis ? i % l.steps : i / l.batch, b = p->axis ? i / l.steps : i % l.batch;
     int64_t end;
     read_lengths(c, 1, &l, b, 1, &end);
-    for (int64_t t = 0; t < l.steps; t++) {
-      int64_t from = t < end ? end - 1 - t : t;
-      memcpy((char *)c->out[0].data + (size_t)(t * l.time_stride + b * l.batch_stride) * bytes,
-             (const char *)c->in[0].data + (size_t)(from * l.time_stride + b * l.batch_stride) * bytes, bytes);
-    }
+    const int64_t from = t < end ? end - 1 - t : t;
+    memcpy((char *)c->out[0].data + (size_t)i * bytes,
+           (const char *)c->in[0].data + (size_t)(from * l.time_stride + b * l.batch_stride) * bytes, bytes);
   }
   return MX_OK;
 }

@@ -49,22 +49,36 @@ static geometry make_geometry(const mx_shape *data, const mx_shape *grid) {
   return (geometry){data->dim[0], data->dim[1], data->dim[2], data->dim[3], grid->dim[2] * grid->dim[3]};
 }
 
+enum { POINTS = 512, GROUP = 8 }; /* points and channels that are taken at a time */
+
 /* For one image: reads all channels at the points, adds up the gradient of one channel, or makes the gradient of the
  * grid. */
 #define DEFINE_SAMPLER(T)                                                                                              \
-  static void sample_##T(const geometry *g, const T *data, const T *grid, T *out, int64_t lo, int64_t hi) {            \
-    int64_t plane = g->h * g->w;                                                                                       \
-    for (int64_t p = lo; p < hi; p++) {                                                                                \
+  MX_CLONES static void sample_##T(const geometry *g, const T *data, const T *grid, T *out, int64_t lo, int64_t hi) {  \
+    int64_t at[4][POINTS], in[4][POINTS];                                                                              \
+    double weight[4][POINTS];                                                                                          \
+    const int64_t plane = g->h * g->w, n = hi - lo;                                                                    \
+    for (int64_t p = 0; p < n; p++) {                                                                                  \
       corners k;                                                                                                       \
-      double weight[4] = {0};                                                                                          \
-      bool any = find_corners((double)grid[p], (double)grid[g->points + p], g->h, g->w, &k);                           \
-      if (any) corner_weights(&k, weight);                                                                             \
-      for (int64_t c = 0; c < g->c; c++) {                                                                             \
-        const T *s = data + c * plane;                                                                                 \
+      double w[4];                                                                                                     \
+      const bool any = find_corners((double)grid[lo + p], (double)grid[g->points + lo + p], g->h, g->w, &k);           \
+      if (any) corner_weights(&k, w);                                                                                  \
+      for (int i = 0; i < 4; i++) {                                                                                    \
+        in[i][p] = any && k.in[i];                                                                                     \
+        at[i][p] = in[i][p] ? k.at[i] : 0;                                                                             \
+        weight[i][p] = in[i][p] ? w[i] : 0;                                                                            \
+      }                                                                                                                \
+    }                                                                                                                  \
+    for (int64_t c = 0; c < g->c; c++) {                                                                               \
+      const T *s = data + c * plane;                                                                                   \
+      T *o = out + c * g->points + lo;                                                                                 \
+      _Pragma("omp simd") for (int64_t p = 0; p < n; p++) {                                                            \
         double v = 0;                                                                                                  \
-        for (int i = 0; i < 4 && any; i++)                                                                             \
-          if (k.in[i]) v += weight[i] * (double)s[k.at[i]];                                                            \
-        out[c * g->points + p] = (T)v;                                                                                 \
+        for (int i = 0; i < 4; i++) {                                                                                  \
+          const double u = weight[i][p] * (double)s[at[i][p]];                                                         \
+          v += in[i][p] ? u : 0;                                                                                       \
+        }                                                                                                              \
+        o[p] = (T)v;                                                                                                   \
       }                                                                                                                \
     }                                                                                                                  \
   }                                                                                                                    \
@@ -106,8 +120,6 @@ static geometry make_geometry(const mx_shape *data, const mx_shape *grid) {
 DEFINE_SAMPLER(float)
 DEFINE_SAMPLER(double)
 DEFINE_SAMPLER(mx_half)
-
-enum { POINTS = 512, GROUP = 8 }; /* points and channels that are taken at a time */
 
 static void sample(const geometry *g, mx_dtype dtype, const void *data, const void *grid, void *out) {
   int64_t blocks = (g->points + POINTS - 1) / POINTS;

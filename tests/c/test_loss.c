@@ -27,11 +27,13 @@ static const double labels[] = {0, 2, 1, 3, -1, 4, 1e30, NAN, -7, 2.9, -0.5, 2};
 
 static void check_softmax(mx_dtype dtype, mx_dtype label_type, bool multi, const char *normalization, bool ignore,
                           const char *alpha) {
-  enum { OUTER = 3, K = 4, INNER = 4 };
+  enum { OUTER = 3, K = 4, INNER = 300 }; /* more places than one strip of the kernel has */
   int64_t outer = multi ? OUTER : OUTER * INNER, inner = multi ? INNER : 1;
   mx_shape shape = multi ? mx_shape_of(OUTER, K, INNER) : mx_shape_of(OUTER * INNER, K);
   mx_shape rows = multi ? mx_shape_of(OUTER, INNER) : mx_shape_of(OUTER * INNER);
-  mx_array *in[2] = {call_random(dtype, shape, -3, 3, 5), call_array(label_type, rows, labels)};
+  double label[OUTER * INNER];
+  for (int i = 0; i < OUTER * INNER; i++) label[i] = labels[i % (int)(sizeof(labels) / sizeof(*labels))];
+  mx_array *in[2] = {call_random(dtype, shape, -3, 3, 5), call_array(label_type, rows, label)};
   call_bound b;
   if (run(&b, "SoftmaxOutput",
           ATTRS("multi_output", multi ? "True" : "False", "normalization", normalization, "use_ignore",
