@@ -475,17 +475,20 @@ static mx_status copy_parts(const mx_call *c, bool triangle, bool make, mx_error
   size_t whole = (size_t)(m.count * n * n) * mx_dtype_size(c->out[0].dtype);
   if (whole == 0) return MX_OK;
   if (make) memset(c->out[0].data, 0, whole);
-  for (int64_t i = 0; i < m.count; i++)
-    for (int64_t r = 0; r < n; r++) {
+  MX_SWITCH_FLOAT(c->out[0].dtype, break, {
+    T *out = c->out[0].data;
+    const T *in = c->in[0].data;
+    _Pragma("omp parallel for num_threads(mx_threads_for(m.count *size, MX_GRAIN))") for (int64_t i = 0; i < m.count;
+                                                                                          i++) for (int64_t r = 0;
+                                                                                                    r < n; r++) {
       int64_t from, to;
       part_columns(p, triangle, n, r, &from, &to);
-      MX_SWITCH_FLOAT(c->out[0].dtype, break, {
-        for (int64_t k = from; k < to; k++) {
-          int64_t in_matrix = (i * n + r) * n + k, in_part = i * size + part_place(p, triangle, r, k);
-          ((T *)c->out[0].data)[make ? in_matrix : in_part] = ((const T *)c->in[0].data)[make ? in_part : in_matrix];
-        }
-      })
+      for (int64_t k = from; k < to; k++) {
+        int64_t in_matrix = (i * n + r) * n + k, in_part = i * size + part_place(p, triangle, r, k);
+        out[make ? in_matrix : in_part] = in[make ? in_part : in_matrix];
+      }
     }
+  })
   return MX_OK;
 }
 static mx_status extractdiag_kernel(const mx_call *c, mx_error *err) { return copy_parts(c, false, false, err); }

@@ -129,12 +129,12 @@ static mx_status logistic_kernel(const mx_call *c, mx_error *err) {
 }
 
 /* Labels of a block as the type that the loop computes in. */
-static void read_labels(const mx_tensor *label, int64_t from, int64_t n,
-                        double *out){MX_SWITCH_ALL(label->dtype, break,
-                                                   {
-                                                     const T *l = (const T *)label->data + from;
-                                                     for (int64_t i = 0; i < n; i++) out[i] = (double)l[i];
-                                                   })}
+MX_CLONES static void read_labels(const mx_tensor *label, int64_t from, int64_t n, double *out){
+    MX_SWITCH_ALL(label->dtype, break,
+                  {
+                    const T *l = (const T *)label->data + from;
+                    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) out[i] = (double)l[i];
+                  })}
 
 MX_CLONES static void regression_range(const void *y_, const double *label, void *dx_, int64_t n, double scale,
                                        bool absolute, bool add, mx_dtype dtype) {

@@ -98,6 +98,12 @@ MX_CLONES static void normal_batch(const uint32_t word[4][BATCH], double z[BATCH
     z[j] = sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
   }
 }
+/* The normal numbers with which the sequences of BATCH elements begin. */
+static void normals_of(mx_random_span span, uint64_t first, double z[BATCH]) {
+  uint32_t word[4][BATCH];
+  philox_batch(span, first, 0, word);
+  normal_batch(word, z);
+}
 static void streams_of(mx_random_span span, uint64_t first, bool normal, stream s[BATCH]) {
   uint32_t word[AHEAD][4][BATCH];
   double z[BATCH];
@@ -397,10 +403,14 @@ static mx_status sample(const mx_call *c, law l) {
 #pragma omp parallel for num_threads(mx_threads_for(n * 64, MX_GRAIN))
   for (int64_t first = 0; first < n; first += BATCH) {
     stream s[BATCH];
-    streams_of(span, (uint64_t)first, begins_normal(l), s);
+    double z[BATCH];
+    if (l == NORMAL)
+      normals_of(span, (uint64_t)first, z);
+    else
+      streams_of(span, (uint64_t)first, begins_normal(l), s);
     for (int64_t i = first; i < n && i < first + BATCH; i++) {
       double a = value_at(&c->in[0], i / each), b = c->n_in > 1 ? value_at(&c->in[1], i / each) : 0;
-      store(out->data, out->dtype, i, draw(l, a, b, &s[i - first]));
+      store(out->data, out->dtype, i, l != NORMAL ? draw(l, a, b, &s[i - first]) : b >= 0 ? a + b * z[i - first] : NAN);
     }
   }
   return MX_OK;
