@@ -183,7 +183,7 @@ MX_INLINE float mx_vcbrt_float(float x) {
 MX_INLINE double mx_log2_short(double b) { /* 0 < b < infinity, normal */
   int64_t bits;
   memcpy(&bits, &b, sizeof(bits));
-  bits -= 0x3fe6a09e667f3bcdll; /* sqrt(1/2) */
+  bits = (int64_t)((uint64_t)bits - 0x3fe6a09e667f3bcdull); /* sqrt(1/2); anything else wraps to some number */
   double e = (double)(int32_t)(bits >> 52);
   bits = (bits & 0xfffffffffffffll) + 0x3fe6a09e667f3bcdll;
   double m;
