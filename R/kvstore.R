@@ -27,7 +27,7 @@
 #' @export
 mx.kv.create <- function(type = "local") {
   kinds <- c("local", "device", "local_update_cpu", "local_allreduce_cpu", "local_allreduce_device")
-  if (is.character(type) && length(type) == 1L && startsWith(type, "dist"))
+  if (is.character(type) && length(type) == 1L && isTRUE(startsWith(type, "dist")))
     mx.stop("value", "This build has no distributed key-value store; `type` must be one of ", mx.util.and(kinds), ".")
   Rcpp_MXKVStore$new(type = mx.util.choice(type, "type", kinds), update.on.kvstore = !grepl("allreduce", type),
                      store = new.env(parent = emptyenv()))
