@@ -502,6 +502,59 @@ TEST(head_gradients_are_asked_for) {
   unbind(&b);
 }
 
+/* What may be bound more than once: outputs that are variables or views of them, one array for two arguments, one
+ * gradient array for two arguments. */
+TEST(arrays_in_several_places) {
+  mx_shape shape = mx_shape_of(2, 3);
+  mx_symbol *a = var("a"), *c = var("b"), *group = NULL, *parts[4];
+  parts[0] = mx_symbol_retain(a);
+  parts[1] = unary("Reshape", "shape=(3,2)", mx_symbol_retain(a));
+  parts[2] = binary("elemwise_mul", mx_symbol_retain(a), mx_symbol_retain(c));
+  parts[3] = unary("BlockGrad", NULL, mx_symbol_retain(c));
+  CHECK_OK(mx_symbol_group(parts, 4, &group, &err), err);
+  for (int i = 0; i < 4; i++) mx_symbol_release(parts[i]);
+  mx_symbol_release(a), mx_symbol_release(c);
+  mx_array *x = filled(&shape, MX_FLOAT32), *gx = filled(&shape, MX_FLOAT32), *head[4] = {NULL};
+  mx_array *args[2] = {x, x}, *grads[2] = {gx, gx};
+  float before[6];
+  memcpy(before, mx_array_data(gx), sizeof(before));
+  mx_req reqs[2] = {MX_ADD, MX_ADD};
+  mx_executor *e = NULL;
+  REQUIRE_OK(mx_executor_bind(group, cpu, args, grads, reqs, NULL, &e, &err), err);
+  CHECK_OK(mx_executor_forward(e, true, &err), err);
+  const float *v = mx_array_data(x), *g = mx_array_data(gx);
+  for (int i = 0; i < 4; i++) {
+    const mx_array *o = mx_executor_output(e, i);
+    CHECK(o->storage != x->storage); /* writing into an output must not write into an argument */
+    for (int k = 0; k < 6; k++) CHECK(fabs(at(o, k) - (i == 2 ? v[k] * v[k] : v[k])) < 1e-6);
+    head[i] = filled(&o->shape, MX_FLOAT32);
+  }
+  CHECK_OK(mx_executor_backward(e, head, 4, &err), err);
+  for (int k = 0; k < 6; k++) /* both gradients are added to what was there */
+    CHECK(fabs(g[k] - (before[k] + at(head[0], k) + at(head[1], k) + 2 * v[k] * at(head[2], k))) < 1e-5);
+  for (int i = 0; i < 4; i++) mx_array_release(head[i]);
+  mx_executor_release(e);
+  mx_array_release(x), mx_array_release(gx);
+  mx_symbol_release(group);
+}
+
+/* Nothing to compute is no error. */
+TEST(arrays_without_elements) {
+  const char *key = "data";
+  mx_shape shape = mx_shape_of(0, 4);
+  mx_symbol *net = unary("FullyConnected", "num_hidden=3", var("data"));
+  bound b;
+  if (!bind_all(&b, binary("elemwise_add", unary("relu", NULL, net), var("more")), &key, &shape, 1, MX_FLOAT32,
+                MX_WRITE))
+    return;
+  mx_array *head = filled(&mx_executor_output(b.exec, 0)->shape, MX_FLOAT32);
+  CHECK_OK(mx_executor_forward(b.exec, true, &err), err);
+  CHECK_OK(mx_executor_backward(b.exec, &head, 1, &err), err);
+  for (int64_t k = 0; k < mx_array_size(b.grad[1]); k++) CHECK(at(b.grad[1], k) == 0); /* an empty sum */
+  mx_array_release(head);
+  unbind(&b);
+}
+
 TEST(wrong_shapes_name_node_and_argument) {
   mx_symbol *s = mlp();
   mx_array *arg[6];
@@ -559,6 +612,8 @@ int main(int argc, char **argv) {
   RUN(mlp_learns);
   RUN(null_requests_leave_arrays_alone);
   RUN(head_gradients_are_asked_for);
+  RUN(arrays_in_several_places);
+  RUN(arrays_without_elements);
   RUN(wrong_shapes_name_node_and_argument);
   RUN(random_graphs_write);
   RUN(random_graphs_add);
