@@ -126,6 +126,7 @@ static void launch(const arguments &a, cudaStream_t stream) {
 #define LAUNCH_REAL(name) {launch<row_##name<float>, float>, launch<row_##name<double>, double>, nullptr},
 #define LAUNCH_INT(name) \
   {launch<row_##name<float>, float>, launch<row_##name<double>, double>, launch<row_##name<int64_t>, int64_t>},
+#define LAUNCH_OWN LAUNCH_INT
 #undef DERIVE_USES
 #define DERIVE_USES(name, names, expr, text) LAUNCH_REAL(name)
 

@@ -257,11 +257,16 @@ const mx_alias mx_elementwise_alias[MX_MAX_OPERANDS + 1][MX_MAX_OPERANDS + 1] = 
   MX_ELEMENTWISE(name, row, .backward = {"_backward_" #row "_lhs", "_backward_" #row "_rhs"})
 #define SCALAR(name, row, ...) \
   MX_ELEMENTWISE(name, row, .operand = {{MX_FROM_INPUT}, NUMBER}, .backward = {"_backward_" #row "_scalar"})
-#define SCALAR_SPECIAL(name, row, special, number, ...)                                                              \
+#define WHERE(number, row) \
+  if (scalar == (number)) return map_##row(params);
+#define SCALAR_SPECIAL(name, row, specials, ...)                                                                     \
   MX_ELEMENTWISE(name##_other, row, .operand = {{MX_FROM_INPUT}, NUMBER}, .backward = {"_backward_" #row "_scalar"}) \
   static const mx_elementwise *map_##name(const void *params) {                                                      \
-    return ((const scalar_params *)params)->scalar == (number) ? map_##special(params) : map_##name##_other(params); \
+    double scalar = ((const scalar_params *)params)->scalar;                                                         \
+    specials return map_##name##_other(params);                                                                      \
   }
+MX_ELEMENTWISE(cube, cube, .backward = {"_backward_cube"})
+MX_ELEMENTWISE(fourth, fourth, .backward = {"_backward_fourth"})
 #define RSCALAR(name, row, ...) \
   MX_ELEMENTWISE(name, row, .operand = {NUMBER, {MX_FROM_INPUT}}, .backward = {NULL, "_backward_" #row "_rscalar"})
 #include "ops/scalar.def"
@@ -348,7 +353,7 @@ const mx_op mx_ops_elementwise[] = {
    .gradient = mx_elementwise_gradient,  \
    MX_ELEMENTWISE_RECORD(name_, 1, 0)},
 #define SCALAR(name, row, ...) WITH_NUMBER(name, doc_##row##_scalar, __VA_ARGS__)
-#define SCALAR_SPECIAL(name, row, special, number, ...) WITH_NUMBER(name, doc_##row##_scalar, __VA_ARGS__)
+#define SCALAR_SPECIAL(name, row, specials, ...) WITH_NUMBER(name, doc_##row##_scalar, __VA_ARGS__)
 #define RSCALAR(name, row, ...) WITH_NUMBER(name, doc_##row##_rscalar, __VA_ARGS__)
 #include "ops/scalar.def"
 

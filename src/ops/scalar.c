@@ -104,6 +104,35 @@ static void repeat_singles(mx_block self, size_t size, int arity, void *out, con
   BLOCKS_REAL(name, expr, __VA_ARGS__) \
   BLOCK(name##_int, int64_t, expr, __VA_ARGS__)
 
+#define BLOCKS_OWN(name, expr, ...)               \
+  BLOCK(name##_double, double, expr, __VA_ARGS__) \
+  BLOCK(name##_int, int64_t, expr, __VA_ARGS__)
+
+/* Remainders in float, by division in double: up to a quotient of 2^28 its whole part is right, and the product with it
+ * and the difference are exact. What is beyond (and what is not finite) goes to the library, piece by piece, because a
+ * call keeps a loop from becoming vector code. */
+MX_CLONES static void mod_float(void *out_, const void *const *in, unsigned single, int64_t n) {
+  enum { PIECE = 64 };
+  float *out = out_, number[2][PIECE], rest[PIECE];
+  for (int k = 0; k < 2; k++)
+    for (int64_t i = 0; (single >> k & 1) && i < PIECE; i++) number[k][i] = *(const float *)in[k];
+  for (int64_t begin = 0; begin < n; begin += PIECE) {
+    const float *a = single & 1 ? number[0] : (const float *)in[0] + begin;
+    const float *b = single & 2 ? number[1] : (const float *)in[1] + begin;
+    int64_t m = n - begin < PIECE ? n - begin : PIECE;
+    int beyond = 0;
+    _Pragma("omp simd reduction(| : beyond)") for (int64_t i = 0; i < m; i++) {
+      double x = a[i], y = b[i], q = trunc(x / y), exact = x - q * y;
+      float r = exact == 0 ? a[i] * 0.0f : (float)exact; /* 0 has the sign of a */
+      rest[i] = r != 0 && (r < 0) != (y < 0) ? r + b[i] : r;
+      beyond |= !(fabs(q) < 0x1p28 && fabs(y) < INFINITY);
+    }
+    if (beyond)
+      for (int64_t i = 0; i < m; i++) rest[i] = mxs_mod_float(a[i], b[i]);
+    memcpy(out + begin, rest, (size_t)m * sizeof(float));
+  }
+}
+
 /* Derivatives: MX_PARSE_ (scalar.h) splits USES((names), expression). */
 #define DERIVE(...) DERIVE_(__VA_ARGS__)
 #define DERIVE_(name, kind, names, ...) DERIVE_##kind(name, names, __VA_ARGS__)
@@ -130,6 +159,7 @@ static void repeat_singles(mx_block self, size_t size, int arity, void *out, con
   { name##_float, name##_double, NULL }
 #define FUNCTIONS_INT(name) \
   { name##_float, name##_double, name##_int }
+#define FUNCTIONS_OWN FUNCTIONS_INT
 #define DERIVE_USES(name_, names, expr, text) \
   [MX_ROW_##name_] = {                        \
       .name = #name_, .arity = COUNT names, .block = FUNCTIONS_REAL(name_), .operands = #names, .expression = text},

@@ -317,6 +317,69 @@ TEST(special_numbers_of_powers) {
   call_release((mx_array *[]){a, b, y}, 3);
 }
 
+/* Exponents that are multiplications: every special number, results within the last places, and the gradients. */
+TEST(powers_by_multiplication) {
+  static const char *const exponents[] = {"2", "3", "4", "-1"};
+  static const double v[] = {0, -0.0, 1, -1.5, 3, -7, INFINITY, -INFINITY, NAN, 1e-20, -1e-20, 1e13, -1e13};
+  enum { N = sizeof(v) / sizeof(v[0]) };
+  mx_array *a = call_array(MX_FLOAT32, mx_shape_of(N), v), *y = NULL;
+  mx_array *x = call_random(MX_FLOAT64, mx_shape_of(3, 4), -2, -0.5, 1);
+  for (int k = 0; k < 4; k++) {
+    REQUIRE_OK(call_op("_power_scalar", ATTRS("scalar", exponents[k]), &a, 1, &y, 1), call_error);
+    for (int i = 0; i < N; i++) {
+      float want = (float)pow((float)v[i], atof(exponents[k])), got = (float)call_value(y, i);
+      bool same = isnan(want)                ? isnan(got)
+                  : isinf(want) || want == 0 ? got == want && !signbit(got) == !signbit(want)
+                                             : fabsf(got - want) <= 4e-7f * fabsf(want) + 3e-45f;
+      if (!same)
+        check_report(__FILE__, __LINE__, "%g^%s is %g, expected %g", v[i], exponents[k], (double)got, (double)want);
+    }
+    call_release(&y, 1);
+    call_check_gradient("_power_scalar", ATTRS("scalar", exponents[k]), &x, 1, 1, 0, 1e-6, 1e-7);
+  }
+  call_release((mx_array *[]){a, x}, 2);
+}
+
+/* Exact everywhere: quotients from far below 1 to far beyond 2^28, zeros, infinities, NaN, either sign; each operand a
+ * number, and the result in place of an operand. */
+TEST(remainders) {
+  enum { N = 3001 };
+  static const double v[] = {0,    -0.0,  1,     -1,     3,        -3,        0.1, -0.1,     7e9,    -7e9,
+                             3e38, -3e38, 1e-45, -1e-40, INFINITY, -INFINITY, NAN, 16777215, 0x1p28, 0x1.fffffep27};
+  enum { V = sizeof(v) / sizeof(v[0]) };
+  double *l = malloc(N * sizeof(double)), *r = malloc(N * sizeof(double));
+  for (int i = 0; i < N; i++) {
+    l[i] = i < V * V ? v[i / V] : ((i * 7919) % 4001 - 2000) * pow(2, i % 61 - 30);
+    r[i] = i < V * V ? v[i % V] : ((i * 104729) % 997 - 498.5) * pow(2, i % 7);
+  }
+  mx_array *in[2] = {call_array(MX_FLOAT32, mx_shape_of(N), l), call_array(MX_FLOAT32, mx_shape_of(N), r)}, *y = NULL;
+  REQUIRE_OK(call_op("_mod", NULL, in, 2, &y, 1), call_error);
+  for (int i = 0; i < N; i++) {
+    float a = (float)l[i], b = (float)r[i], want = fmodf(a, b), got = (float)call_value(y, i);
+    if (want != 0 && (want < 0) != (b < 0)) want += b;
+    if (b == 0) want = 0;
+    if (isnan(want) ? !isnan(got) : got != want || !signbit(got) != !signbit(want))
+      check_report(__FILE__, __LINE__, "%g mod %g is %g, expected %g", (double)a, (double)b, (double)got, (double)want);
+  }
+  call_release(&y, 1);
+  for (int k = 0; k < 2; k++) {
+    mx_array *one = NULL, *both = NULL, *number = call_array(MX_FLOAT32, mx_shape_of(1), (double[]){-2.5});
+    REQUIRE_OK(call_op(k ? "_rmod_scalar" : "_mod_scalar", ATTRS("scalar", "-2.5"), &in[0], 1, &one, 1), call_error);
+    mx_array *pair[2] = {k ? number : in[0], k ? in[0] : number};
+    REQUIRE_OK(call_op("broadcast_mod", NULL, pair, 2, &both, 1), call_error);
+    for (int i = 0; i < N; i++) {
+      float a = k ? -2.5f : (float)l[i], b = k ? (float)l[i] : -2.5f, want = fmodf(a, b);
+      if (want != 0 && (want < 0) != (b < 0)) want += b;
+      if (b == 0) want = 0;
+      float got = (float)call_value(one, i), same = (float)call_value(both, i);
+      CHECK(isnan(want) ? isnan(got) && isnan(same) : got == want && same == want);
+    }
+    call_release((mx_array *[]){one, both, number}, 3);
+  }
+  call_release(in, 2);
+  free(l), free(r);
+}
+
 /* ---- shapes ---- */
 
 TEST(empty_arrays) {
@@ -489,6 +552,8 @@ int main(int argc, char **argv) {
   RUN(integers);
   RUN(half_precision);
   RUN(special_numbers_of_powers);
+  RUN(powers_by_multiplication);
+  RUN(remainders);
   RUN(empty_arrays);
   RUN(twelve_dimensions);
   RUN(shapes_that_are_partly_known);
