@@ -45,11 +45,14 @@ mx.net.new <- function(symbol, ctx, shapes, arg.params, aux.params, fixed = NULL
       if (is.null(params[[n]])) mx.nd.zeros(dims[[n]], on) else mx.nd.copyto(params[[n]], on)
     })
   list(
-    symbol = symbol, ctx = ctx, own = own, free = free,
+    symbol = symbol, ctx = ctx, own = own, free = free, bound = new.env(parent = emptyenv()),
     args = lapply(ctx, function(on) place(arg.params, args[own], on)),
     aux = lapply(ctx, function(on) place(aux.params, inferred$aux.shapes, on)),
     grads = lapply(ctx, function(on) place(NULL, args[free], on)))
 }
+
+# Executors give their working memory back at once; the collector may find them much later.
+mx.net.rest <- function(net) for (e in net$bound$execs) .Call(ffi_exec_rest, e)
 
 # Given parameters must exist and have the network's dims.
 mx.net.internal.fit <- function(params, shapes, what) {
@@ -86,6 +89,7 @@ mx.group.new <- function(net, symbol, shapes, feed, label, is.train) {
   execs <- mapply(function(slice, d) mx.group.internal.bind(net, symbol, slice$shape, d, is.train), slices,
                   seq_along(slices),
                   SIMPLIFY = FALSE)
+  net$bound$execs <- c(net$bound$execs, execs)
   several <- length(execs) > 1L
   inputs <- names(feed)
   one <- execs[[1L]]
@@ -162,6 +166,7 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
   end.round <- mx.util.count(end.round, "num.round", 0)
   mx.train.internal$last <- NULL
   env <- environment() # what callbacks see
+  on.exit(mx.net.rest(net))
   symbol <- net$symbol
   ndevice <- length(net$ctx)
   group <- NULL

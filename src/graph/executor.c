@@ -297,6 +297,17 @@ static mx_status make_training(mx_executor *e, mx_error *err) {
   return st;
 }
 
+static void free_arena(mx_executor *e) {
+  mx_pool_free(e->device, e->arena, e->arena_bytes);
+  e->arena = NULL;
+  e->arena_bytes = 0;
+  e->ran_training = false;
+}
+
+void mx_executor_rest(mx_executor *e) {
+  if (!e->busy) free_arena(e);
+}
+
 /* One arena for both plans: they never run at the same time, and what training keeps for backward is given up when
  * inference runs. */
 static mx_status ensure_arena(mx_executor *e, mx_error *err) {
@@ -306,10 +317,7 @@ static mx_status ensure_arena(mx_executor *e, mx_error *err) {
     if (stages[i]->plan && (size_t)mx_plan_arena_bytes(stages[i]->plan) > need)
       need = (size_t)mx_plan_arena_bytes(stages[i]->plan);
   if (need > e->arena_bytes || !e->arena) {
-    mx_pool_free(e->device, e->arena, e->arena_bytes);
-    e->arena = NULL;
-    e->arena_bytes = 0;
-    e->ran_training = false;
+    free_arena(e);
     MX_TRY(mx_pool_alloc(e->device, need, &e->arena, err));
     e->arena_bytes = need;
   }

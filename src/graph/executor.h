@@ -13,6 +13,8 @@ typedef struct mx_executor mx_executor;
 MX_NODISCARD mx_status mx_executor_bind(const mx_symbol *s, mx_device *device, mx_array *const *args,
                                         mx_array *const *grads, const mx_req *reqs, mx_array *const *aux,
                                         mx_executor **out, mx_error *err);
+/* Gives the working memory back until the next forward; backward needs a forward before it again. Arrays stay. */
+void mx_executor_rest(mx_executor *e);
 mx_executor *mx_executor_retain(mx_executor *e);
 void mx_executor_release(mx_executor *e);
 

@@ -344,6 +344,11 @@ SEXP ffi_exec_backward(SEXP exec, SEXP heads) {
   return R_NilValue;
 }
 
+SEXP ffi_exec_rest(SEXP exec) {
+  mx_executor_rest(mxr_executor(exec, "exec")->executor);
+  return R_NilValue;
+}
+
 SEXP ffi_exec_symbol(SEXP exec) {
   const mxr_exec *e = mxr_executor(exec, "exec");
   SEXP ptr = PROTECT(mxr_pointer_new(MXR_SYMBOL));

@@ -13,6 +13,7 @@ SEXP ffi_context_default(SEXP kind, SEXP id);
 SEXP ffi_operator_register(SEXP name, SEXP names, SEXP counts, SEXP has_gradient, SEXP is_loss);
 
 /* executor.c */
+SEXP ffi_exec_rest(SEXP exec);
 SEXP ffi_exec_simple_bind(SEXP symbol, SEXP ctx, SEXP reqs, SEXP shapes);
 SEXP ffi_exec_bind(SEXP symbol, SEXP ctx, SEXP args, SEXP aux, SEXP reqs);
 SEXP ffi_exec_bind_shared(SEXP symbol, SEXP ctx, SEXP args, SEXP grads, SEXP aux);

@@ -42,7 +42,9 @@ SEXP ffi_threads(SEXP n) {
 
 SEXP ffi_memory(SEXP kind) {
   const char *names[] = {"used", "cached", "peak", "allocations", "blocks", ""};
-  mx_pool_stats s = mx_pool_statistics((mx_device_kind)Rf_asInteger(kind));
+  int k = Rf_asInteger(kind);
+  if (k != MX_CPU && k != MX_GPU) mxr_stop(MX_ERR_VALUE, "`ctx` must be a context, such as mx.cpu().");
+  mx_pool_stats s = mx_pool_statistics((mx_device_kind)k);
   SEXP out = PROTECT(Rf_mkNamed(REALSXP, names));
   REAL(out)[0] = (double)s.used_bytes;
   REAL(out)[1] = (double)s.cached_bytes;
@@ -72,8 +74,8 @@ static SEXP strings(const char *const *v) {
 }
 
 static SEXP param_record(const mx_param *p) {
-  static const char *const kinds[] = {"bool", "opt_bool", "int",    "opt_int", "float", "opt_float",
-                                      "enum", "dtype",    "string", "tuple",   "ints",  "floats", "rest"};
+  static const char *const kinds[] = {"bool",  "opt_bool", "int",   "opt_int", "float",  "opt_float", "enum",
+                                      "dtype", "string",   "tuple", "ints",    "floats", "rest"};
   const char *names[] = {"name", "kind", "initial", "min", "max", "choices", "doc", ""};
   SEXP out = PROTECT(Rf_mkNamed(VECSXP, names));
   set(out, 0, Rf_mkString(p->name));

@@ -538,6 +538,27 @@ TEST(arrays_in_several_places) {
   mx_symbol_release(group);
 }
 
+TEST(rest_gives_memory_back) {
+  const char *key = "a";
+  mx_shape shape = mx_shape_of(200, 300);
+  bound b;
+  mx_symbol *net = unary("tanh", NULL, unary("exp", NULL, unary("sin", NULL, unary("tanh", NULL, var("a")))));
+  if (!bind_all(&b, net, &key, &shape, 1, MX_FLOAT32, MX_WRITE)) return;
+  mx_array *head = filled(&shape, MX_FLOAT32);
+  int64_t before = mx_pool_statistics(MX_CPU).used_bytes;
+  CHECK_OK(mx_executor_forward(b.exec, true, &err), err);
+  CHECK(mx_pool_statistics(MX_CPU).used_bytes > before);
+  mx_executor_rest(b.exec);
+  CHECK_INT(mx_pool_statistics(MX_CPU).used_bytes, before);
+  CHECK_FAILS(mx_executor_backward(b.exec, &head, 1, &err), MX_ERR_STATE, err, "forward");
+  double first = at(mx_executor_output(b.exec, 0), 7);
+  CHECK_OK(mx_executor_forward(b.exec, true, &err), err);
+  CHECK_OK(mx_executor_backward(b.exec, &head, 1, &err), err);
+  CHECK(at(mx_executor_output(b.exec, 0), 7) == first);
+  mx_array_release(head);
+  unbind(&b);
+}
+
 /* Nothing to compute is no error. */
 TEST(arrays_without_elements) {
   const char *key = "data";
@@ -613,6 +634,7 @@ int main(int argc, char **argv) {
   RUN(null_requests_leave_arrays_alone);
   RUN(head_gradients_are_asked_for);
   RUN(arrays_in_several_places);
+  RUN(rest_gives_memory_back);
   RUN(arrays_without_elements);
   RUN(wrong_shapes_name_node_and_argument);
   RUN(random_graphs_write);
