@@ -4,16 +4,16 @@
 #' threads computations on the CPU use. `mx.memory` tells how many bytes arrays occupy; `mx.memory.trim` gives back to
 #' the system what freed arrays left for reuse.
 #'
-#' Threads wait for each other by spinning, for 3 ms before they sleep. On a machine that is busy with other work too, two
-#' threads are then several times slower than one: use one, or start R with the environment variable
+#' Threads wait for each other by spinning, for 3 ms before they sleep. On a machine that is busy with other work too,
+#' two threads are then several times slower than one: use one, or start R with the environment variable
 #' `GOMP_SPINCOUNT=1000` (GCC's OpenMP reads it when R starts).
 #'
 #' @param n Number of threads; 0: as many as there are cores (or `OMP_NUM_THREADS`); `NULL` only asks.
 #' @param ctx A context.
 #' @param x An object to print.
 #' @param ... Not used.
-#' @return `mx.info`: a list of class `mx.info`. `mx.threads`: the number in force before. `mx.memory`: a named vector of
-#'   `used`, `cached` and `peak` bytes, the count of `allocations`, and `blocks` alive. `mx.memory.trim`: `NULL`,
+#' @return `mx.info`: a list of class `mx.info`. `mx.threads`: the number in force before. `mx.memory`: a named vector
+#'   of `used`, `cached` and `peak` bytes, the count of `allocations`, and `blocks` alive. `mx.memory.trim`: `NULL`,
 #'   invisibly.
 #' @examples
 #' mx.info()
