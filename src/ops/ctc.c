@@ -9,6 +9,7 @@
 
 #include "core/vmath.h"
 #include "ops/op.h"
+#include "ops/scalar_math.h"
 
 typedef struct ctc_params {
   bool use_data_lengths, use_label_lengths;
@@ -82,19 +83,35 @@ MX_CLONES static double row_log_sum(const void *x_, int64_t n, mx_dtype dtype) {
   })
   return NAN;
 }
-MX_CLONES static void row_softmax(const void *x_, void *y_, int64_t n, double log_sum, mx_dtype dtype) {
-  MX_SWITCH_FLOAT(dtype, break, {
-    typedef ACC(T) A;
-    const T *x = x_;
-    T *y = y_;
-    A shift = (A)log_sum;
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) y[j] = (T)mx_vexp((A)x[j] - shift);
-  })
-}
+MX_CLONES static void row_softmax(const void *x_, void *y_, int64_t n, double log_sum, mx_dtype dtype){
+    MX_SWITCH_FLOAT(dtype, break,
+                    {
+                      typedef ACC(T) A;
+                      const T *x = x_;
+                      T *y = y_;
+                      A shift = (A)log_sum;
+                      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) y[j] = (T)mx_vexp((A)x[j] - shift);
+                    })}
 
-static double log_add(double a, double b) {
-  double m = a > b ? a : b, d = a > b ? b - a : a - b;
-  return m == -INFINITY ? m : m + log1p(exp(d));
+/* p[i] = log(exp(a[i]) + exp(b[i]) + exp(c[i] + skip[i])). The largest counts as 1, and differences end at -700: what
+ * is smaller changes no sum, and the vector versions of exp and log only get ordinary numbers. */
+MX_CLONES
+    static void log_sums(const double *a, const double *b, const double *c, const double *skip, double *p, int64_t n) {
+  _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {
+    double x = a[i], y = b[i], z = c[i] + skip[i], all = x + y + z;
+    double high = x > y ? x : y, low = x > y ? y : x;
+    double most = high > z ? high : z, rest = high > z ? z : high;
+    double shift = most == -INFINITY ? 0 : most, u = low - shift, v = rest - shift;
+    double sum = 1 + mxs_exp(u < -700 ? -700 : u) + mxs_exp(v < -700 ? -700 : v), r = most + mxs_log(sum);
+    p[i] = all == all ? r : all; /* NaN stays */
+  }
+}
+/* Probabilities of the states: exp(alpha + beta - total). */
+MX_CLONES static void posteriors(const double *alpha, const double *beta, double total, double *p, int64_t n) {
+  _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {
+    double x = alpha[i] + beta[i] - total, y = mxs_exp(x < -700 ? -700 : x);
+    p[i] = x < -700 ? 0 : y;
+  }
 }
 
 /* One sequence: T steps of C classes, `step` elements apart; a path visits 2 L + 1 states, blanks around the labels. */
@@ -104,84 +121,88 @@ typedef struct sequence {
   int64_t T, C, step, L, blank;
   const int64_t *label;
   mx_dtype dtype;
-  double *log_sum, *alpha, *beta, *next; /* T; T x states; states; states */
+  /* Rows have two places more than states, of probability 0: before the states in alpha, behind them in the others. */
+  double *log_sum, *alpha, *beta, *next, *skip, *emission; /* T; T rows; a row each */
 } sequence;
 
+static int64_t row_size(int64_t labels) { return 2 * labels + 3; }
 static int64_t state_class(const sequence *s, int64_t state) { return state % 2 ? s->label[state / 2] : s->blank; }
 
 static const char *row(const sequence *s, int64_t t) {
   return s->data + (size_t)(t * s->step) * mx_dtype_size(s->dtype);
 }
-static double log_probability(const sequence *s, int64_t t, int64_t k) {
+
+/* Log probabilities at step t of the classes of all states. */
+static void read_emissions(const sequence *s, int64_t t) {
   const void *x = row(s, t);
-  MX_SWITCH_FLOAT(s->dtype, return NAN, return (double)((const T *)x)[k] - s->log_sum[t];)
-  return NAN;
+  MX_SWITCH_FLOAT(s->dtype, return, {
+    for (int64_t i = 0; i < 2 * s->L + 1; i++)
+      s->emission[i] = (double)((const T *)x)[state_class(s, i)] - s->log_sum[t];
+  })
 }
 
 /* A state is entered from itself, the one before, and the one before that unless that would skip a blank between equal
- * labels. */
-static bool may_skip(const sequence *s, int64_t state) {
-  return state % 2 && state >= 3 && s->label[state / 2] != s->label[state / 2 - 1];
+ * labels: 0 or log(0). */
+static void fill_skip(const sequence *s) {
+  for (int64_t i = 0; i < row_size(s->L); i++) {
+    bool may = i % 2 && i >= 3 && i / 2 < s->L && s->label[i / 2] != s->label[i / 2 - 1];
+    s->skip[i] = may ? 0 : -INFINITY;
+  }
 }
 
 /* Log probability of all paths up to step t that end in a state, the emission at t included. Returns that of the label.
  */
 static double forward_pass(const sequence *s) {
-  const int64_t states = 2 * s->L + 1;
+  const int64_t states = 2 * s->L + 1, width = row_size(s->L);
   for (int64_t t = 0; t < s->T; t++) {
-    double *now = s->alpha + t * states;
-    const double *before = now - states;
-    for (int64_t i = 0; i < states; i++) {
-      double p = -INFINITY;
-      if (t == 0) {
-        p = i < 2 ? 0 : p;
-      } else {
-        p = before[i];
-        if (i > 0) p = log_add(p, before[i - 1]);
-        if (may_skip(s, i)) p = log_add(p, before[i - 2]);
-      }
-      now[i] = p == -INFINITY ? p : p + log_probability(s, t, state_class(s, i));
-    }
+    double *now = s->alpha + t * width + 2;
+    const double *before = now - width;
+    now[-2] = now[-1] = -INFINITY;
+    if (t == 0)
+      for (int64_t i = 0; i < states; i++) now[i] = i < 2 ? 0 : -INFINITY;
+    else
+      log_sums(before, before - 1, before - 2, s->skip, now, states);
+    read_emissions(s, t);
+    for (int64_t i = 0; i < states; i++) now[i] = now[i] == -INFINITY ? now[i] : now[i] + s->emission[i];
   }
-  const double *last = s->alpha + (s->T - 1) * states;
-  return states > 1 ? log_add(last[states - 1], last[states - 2]) : last[0];
+  const double none = -INFINITY, *last = s->alpha + (s->T - 1) * width + states + 1;
+  double total;
+  log_sums(last, last - 1, &none, &none, &total, 1); /* before a single state there is the place of probability 0 */
+  return total;
 }
 
 /* From the last step back: beta is the log probability of the steps after t, given the state at t. Takes the posterior
  * of each class from the softmax that the gradient holds. */
 static void backward_pass(const sequence *s, double total) {
-  const int64_t states = 2 * s->L + 1;
+  const int64_t states = 2 * s->L + 1, width = row_size(s->L);
   double *beta = s->beta, *next = s->next;
   for (int64_t i = 0; i < states; i++) beta[i] = i >= states - 2 ? 0 : -INFINITY;
+  next[states] = next[states + 1] = -INFINITY;
   for (int64_t t = s->T - 1; t >= 0; t--) {
     char *g = s->gradient + (size_t)(t * s->step) * mx_dtype_size(s->dtype);
-    const double *alpha = s->alpha + t * states;
     row_softmax(row(s, t), g, s->C, s->log_sum[t], s->dtype);
+    posteriors(s->alpha + t * width + 2, beta, total, next, states);
     MX_SWITCH_FLOAT(s->dtype, break, {
       for (int64_t i = 0; i < states; i++) {
         T *x = (T *)g + state_class(s, i);
-        *x = (T)((double)*x - exp(alpha[i] + beta[i] - total));
+        *x = (T)((double)*x - next[i]);
       }
     })
-    for (int64_t i = 0; i < states; i++) next[i] = beta[i] + log_probability(s, t, state_class(s, i));
-    for (int64_t i = 0; i < states; i++) {
-      double p = next[i];
-      if (i + 1 < states) p = log_add(p, next[i + 1]);
-      if (i + 2 < states && may_skip(s, i + 2)) p = log_add(p, next[i + 2]);
-      beta[i] = p;
-    }
+    read_emissions(s, t);
+    for (int64_t i = 0; i < states; i++) next[i] = beta[i] + s->emission[i];
+    log_sums(next, next + 1, next + 2, s->skip + 2, beta, states);
   }
 }
 
-/* The longest label that is read, and what a thread needs, in doubles: log sums, alpha, beta, next, the label. */
+/* The longest label that is read, and what a thread needs, in doubles: log sums, alpha, four rows, the label. */
 static int64_t table_size(const mx_shape *data, const mx_shape *label) {
-  int64_t T = data->dim[0], states = 2 * label->dim[1] + 1;
-  return T + T * states + 2 * states + label->dim[1] + 8;
+  int64_t T = data->dim[0];
+  return T + (T + 4) * row_size(label->dim[1]) + label->dim[1] + 8;
 }
 
 static mx_status ctc_prepare(mx_call *c, mx_error *err) {
   const mx_shape *data = &c->in[0].shape, *label = &c->in[1].shape;
-  mx_shape table = mx_shape_of(data->dim[0] + 2, label->dim[1] + 2, 2 * (int64_t)sizeof(double));
+  mx_shape table = mx_shape_of(data->dim[0] + 5, label->dim[1] + 2, 2 * (int64_t)sizeof(double));
   MX_TRY(mx_shape_check_size(&table, (size_t)mx_threads(), err));
   c->workspace_bytes = (size_t)table_size(data, label) * sizeof(double) * (size_t)mx_threads();
   return MX_OK;
@@ -223,13 +244,16 @@ static void run_sequence(const mx_call *c, int64_t n, double *memory) {
   if (p->use_data_lengths) s.T = length_at(&c->in[2], n, steps);
   s.log_sum = memory;
   s.beta = s.log_sum + steps;
-  s.next = s.beta + 2 * S + 1;
-  s.alpha = s.next + 2 * S + 1;
-  int64_t *label = (int64_t *)(s.alpha + steps * (2 * S + 1));
+  s.next = s.beta + row_size(S);
+  s.skip = s.next + row_size(S);
+  s.emission = s.skip + row_size(S);
+  s.alpha = s.emission + row_size(S);
+  int64_t *label = (int64_t *)(s.alpha + steps * row_size(S));
   bool possible = read_label(&s, c, n, label);
   double total = 0;
   if (possible && s.T > 0) {
     for (int64_t t = 0; t < s.T; t++) s.log_sum[t] = row_log_sum(row(&s, t), C, s.dtype);
+    fill_skip(&s);
     total = forward_pass(&s);
   }
   if (s.gradient && possible && s.T > 0) backward_pass(&s, total);

@@ -90,6 +90,22 @@ TEST(long_sequences) {
   call_release(in, 2), call_release(out, 2);
 }
 
+/* A class that cannot occur makes the loss of a label with it infinite, and of no other; NaN stays NaN. */
+TEST(scores_that_are_no_numbers) {
+  double labels[12] = {1, 2, 2, 3, 1, 0, 3, 3, 1, 0, 0, 0};
+  mx_array *in[2] = {call_random(MX_FLOAT32, mx_shape_of(12, 4, 4), -1, 1, 3),
+                     call_array(MX_FLOAT32, mx_shape_of(4, 3), labels)};
+  mx_array *out[1] = {NULL};
+  float *x = mx_array_data(in[0]);
+  for (int t = 0; t < 12; t++) x[(t * 4 + 0) * 4 + 2] = x[(t * 4 + 1) * 4 + 2] = -INFINITY;
+  x[(5 * 4 + 2) * 4 + 1] = x[(11 * 4 + 3) * 4 + 3] = NAN;
+  REQUIRE_OK(call_op("CTCLoss", NULL, in, 2, out, 1), call_error);
+  CHECK(call_value(out[0], 0) == INFINITY);
+  CHECK(call_value(out[0], 1) > 0 && isfinite(call_value(out[0], 1)));
+  CHECK(isnan(call_value(out[0], 2)) && isnan(call_value(out[0], 3)));
+  call_release(in, 2), call_release(out, 1);
+}
+
 /* Labels that name no class or do not fit, odd lengths: loss 0, gradient 0, and nothing outside of the arrays is read.
  */
 TEST(labels_that_cannot_be_spelt) {
@@ -142,6 +158,7 @@ int main(int argc, char **argv) {
   RUN(loss_is_the_sum_over_paths);
   RUN(gradients);
   RUN(long_sequences);
+  RUN(scores_that_are_no_numbers);
   RUN(labels_that_cannot_be_spelt);
   RUN(shapes);
   return check_finish();
