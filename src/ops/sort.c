@@ -333,6 +333,8 @@ static mx_status back_infer(const void *params, mx_shape *in, int n_in, mx_shape
   return mx_shape_merge(&out[0], &((const back_params *)params)->shape, "output", err);
 }
 
+enum { STRIP = 4096 }; /* elements that a thread takes at a time */
+
 static mx_status back_kernel(const mx_call *c, mx_error *err) {
   const back_params *p = c->params;
   const mx_shape *s = &c->out[0].shape, *head = &c->in[0].shape;
@@ -342,16 +344,24 @@ static mx_status back_kernel(const mx_call *c, mx_error *err) {
   int64_t outer = axis < 0 ? 1 : mx_shape_prod(s, 0, axis), inner = axis < 0 ? 1 : mx_shape_prod(s, axis + 1, s->ndim);
   int64_t n = axis < 0 ? mx_shape_size(s) : s->dim[axis], k = axis < 0 ? mx_shape_size(head) : head->dim[axis];
   const int32_t *index = c->in[1].data;
-  size_t es = mx_dtype_size(c->out[0].dtype);
   MX_TRY(mx_zero_output(c, 0, err));
-#pragma omp parallel for num_threads(mx_threads_for(outer *k *inner, MX_GRAIN))
-  for (int64_t row = 0; row < outer * k; row++) {
-    int64_t base = row / k * n * inner;
-    for (int64_t i = 0; i < inner; i++) {
-      int64_t from = row * inner + i, to = base + mx_clamp_index(index[from], n) * inner + i;
-      memcpy((char *)c->out[0].data + (size_t)to * es, (const char *)c->in[0].data + (size_t)from * es, es);
+  /* Strips, because data may be one row. */
+  int64_t row = k * inner, strips = (row + STRIP - 1) / STRIP;
+  MX_SWITCH_SIZE(c->out[0].dtype, U, {
+    const U *from = c->in[0].data;
+    U *out = c->out[0].data;
+    _Pragma("omp parallel for num_threads(mx_threads_for(outer *row, MX_GRAIN))") for (int64_t strip = 0;
+                                                                                       strip < outer * strips;
+                                                                                       strip++) {
+      int64_t o = strip / strips, begin = strip % strips * STRIP, end = begin + STRIP < row ? begin + STRIP : row;
+      int64_t at = o * row, i = begin % inner;
+      U *to = out + o * n * inner;
+      for (int64_t e = at + begin; e < at + end; e++) {
+        to[mx_clamp_index(index[e], n) * inner + i] = from[e];
+        i = i + 1 == inner ? 0 : i + 1;
+      }
     }
-  }
+  })
   return MX_OK;
 }
 
