@@ -450,20 +450,19 @@ static mx_status maketrian_shape(const void *p, mx_shape *in, int n_in, mx_shape
   return part_infer(p, true, &out[0], &in[0], err);
 }
 
-/* Columns of row r that belong to the part: [from, to). */
-static void part_columns(const part_params *p, bool triangle, int64_t n, int64_t r, int64_t *from, int64_t *to) {
+/* Columns of row r that belong to the triangle: [from, to). */
+static void triangle_columns(const part_params *p, int64_t n, int64_t r, int64_t *from, int64_t *to) {
   int64_t d = r + p->offset;
-  *from = triangle && is_lower(p) ? 0 : d;
-  *to = triangle && !is_lower(p) ? n : d + 1;
+  *from = is_lower(p) ? 0 : d;
+  *to = is_lower(p) ? d + 1 : n;
   if (*from < 0) *from = 0;
   if (*to > n) *to = n;
-  if (!triangle && (d < 0 || d >= n)) *to = *from;
 }
 
-/* Place of element (r, c) in the packed part: diagonals in order, lower triangles by rows, upper ones by columns. */
-static int64_t part_place(const part_params *p, bool triangle, int64_t r, int64_t c) {
+/* Place of element (r, c) in the packed triangle: lower ones by rows, upper ones by columns. */
+static int64_t triangle_place(const part_params *p, int64_t r, int64_t c) {
   int64_t w = width_of(p), i = is_lower(p) ? r - w : c - w, j = is_lower(p) ? c : r;
-  return triangle ? i * (i + 1) / 2 + j : p->offset < 0 ? c : r;
+  return i * (i + 1) / 2 + j;
 }
 
 /* Copies between a stack of matrices and the packed parts. */
@@ -478,14 +477,21 @@ static mx_status copy_parts(const mx_call *c, bool triangle, bool make, mx_error
   MX_SWITCH_FLOAT(c->out[0].dtype, break, {
     T *out = c->out[0].data;
     const T *in = c->in[0].data;
+    /* Elements of a diagonal have one distance: n + 1. */
+    const int64_t first = p->offset < 0 ? -p->offset * n : p->offset, diagonal = triangle ? 0 : size;
     _Pragma("omp parallel for num_threads(mx_threads_for(m.count *size, MX_GRAIN))") for (int64_t i = 0; i < m.count;
-                                                                                          i++) for (int64_t r = 0;
-                                                                                                    r < n; r++) {
-      int64_t from, to;
-      part_columns(p, triangle, n, r, &from, &to);
-      for (int64_t k = from; k < to; k++) {
-        int64_t in_matrix = (i * n + r) * n + k, in_part = i * size + part_place(p, triangle, r, k);
+                                                                                          i++) {
+      for (int64_t k = 0; k < diagonal; k++) {
+        int64_t in_matrix = i * n * n + first + k * (n + 1), in_part = i * size + k;
         out[make ? in_matrix : in_part] = in[make ? in_part : in_matrix];
+      }
+      for (int64_t r = 0; triangle && r < n; r++) {
+        int64_t from, to;
+        triangle_columns(p, n, r, &from, &to);
+        for (int64_t k = from; k < to; k++) {
+          int64_t in_matrix = (i * n + r) * n + k, in_part = i * size + triangle_place(p, r, k);
+          out[make ? in_matrix : in_part] = in[make ? in_part : in_matrix];
+        }
       }
     }
   })
@@ -570,22 +576,31 @@ static mx_status khatri_shape(const void *params, mx_shape *in, int n_in, mx_sha
   }
   return mx_shape_merge(&out[0], &want, "output", err);
 }
+MX_CLONES static void multiply_row(const void *x_, void *y_, int64_t n, mx_dtype dtype) {
+  MX_SWITCH_ALL(dtype, return, {
+    const T *x = x_;
+    T *y = y_;
+    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) y[j] = (T)(x[j] * y[j]);
+  })
+}
 /* Row (i, j, ...) of the output is the elementwise product of rows i, j, ... of the inputs. */
 static mx_status khatri_kernel(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL) return MX_OK;
   int64_t rows = c->out[0].shape.dim[0], cols = c->out[0].shape.dim[1];
+  size_t bytes = (size_t)cols * mx_dtype_size(c->out[0].dtype);
 #pragma omp parallel for num_threads(mx_threads_for(rows *cols * c->n_in, MX_GRAIN))
   for (int64_t r = 0; r < rows; r++) {
-    MX_SWITCH_ALL(c->out[0].dtype, break, {
-      T *y = (T *)c->out[0].data + r * cols;
-      int64_t rest = r;
-      for (int k = c->n_in - 1; k >= 0; k--) {
-        int64_t n = c->in[k].shape.dim[0];
-        const T *x = (const T *)c->in[k].data + rest % n * cols;
-        rest /= n;
-        for (int64_t j = 0; j < cols; j++) y[j] = k == c->n_in - 1 ? x[j] : (T)(x[j] * y[j]);
-      }
-    })
+    char *y = (char *)c->out[0].data + (size_t)r * bytes;
+    int64_t rest = r;
+    for (int k = c->n_in - 1; k >= 0; k--) {
+      int64_t n = c->in[k].shape.dim[0];
+      const char *x = (const char *)c->in[k].data + (size_t)(rest % n) * bytes;
+      rest /= n;
+      if (k == c->n_in - 1)
+        memcpy(y, x, bytes);
+      else
+        multiply_row(x, y, cols, c->out[0].dtype);
+    }
   }
   return MX_OK;
 }
