@@ -46,7 +46,12 @@ mx.io.internal.files <- function(files) {
       shut()
       mx.io.internal.open$last <- mx.io.internal.open$last + 1
       key <<- paste0("set", mx.io.internal.open$last)
-      mx.io.internal.open[[key]] <- lapply(files, gzfile, "rt")
+      complete <- FALSE
+      on.exit(if (!complete) shut())
+      mx.io.internal.open[[key]] <- list()
+      for (i in seq_along(files)) mx.io.internal.open[[key]][[i]] <- gzfile(files[[i]], "rt")
+      names(mx.io.internal.open[[key]]) <- names(files)
+      complete <- TRUE
     },
     connection = function(i) mx.io.internal.open[[key]][[i]],
     is.open = function() !is.null(key),

@@ -179,3 +179,13 @@ test_that("an iterator that is dropped half way closes its file", {
   expect_silent(gc())
   expect_identical(nrow(showConnections()), before)
 })
+
+test_that("a file that is gone when a pass starts leaves no other open", {
+  data <- tempfile()
+  writeLines("1,2", data)
+  text <- mxnet:::mx.io.internal.files(list(data = data, label = tempfile()))
+  before <- nrow(showConnections())
+  expect_error(suppressWarnings(text$open()), "cannot open")
+  expect_false(text$is.open())
+  expect_equal(nrow(showConnections()), before)
+})
