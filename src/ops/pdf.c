@@ -30,40 +30,39 @@ static double digamma(double x) {
 }
 
 /* The logarithm of the density at x. With `d` also its derivatives: for x, then for the parameters. */
-typedef double (*log_density)(double x, const double *p, double *d);
 
-static double uniform(double x, const double *p, double *d) {
+MX_INLINE double uniform(double x, const double *p, double *d) {
   double width = p[1] - p[0];
   bool inside = x >= p[0] && x <= p[1];
   if (d) d[0] = 0, d[1] = 1 / width, d[2] = -1 / width;
   return inside ? -log(width) : -INFINITY;
 }
-static double normal(double x, const double *p, double *d) {
+MX_INLINE double normal(double x, const double *p, double *d) {
   double z = (x - p[0]) / p[1];
   if (d) d[0] = -z / p[1], d[1] = z / p[1], d[2] = (z * z - 1) / p[1];
   return -0.5 * z * z - log(p[1]) - 0.918938533204672742; /* log(2 pi) / 2 */
 }
 /* The second parameter is a rate here, the inverse of the scale of the sampler. */
-static double gamma_rate(double x, const double *p, double *d) {
+MX_INLINE double gamma_rate(double x, const double *p, double *d) {
   double a = p[0], b = p[1];
   if (d) d[0] = (a - 1) / x - b, d[1] = log(b) + log(x) - digamma(a), d[2] = a / b - x;
   return a * log(b) + (a - 1) * log(x) - b * x - mxs_lgamma_double(a);
 }
-static double exponential(double x, const double *p, double *d) {
+MX_INLINE double exponential(double x, const double *p, double *d) {
   if (d) d[0] = -p[0], d[1] = 1 / p[0] - x;
   return log(p[0]) - p[0] * x;
 }
-static double poisson(double x, const double *p, double *d) {
+MX_INLINE double poisson(double x, const double *p, double *d) {
   if (d) d[0] = 0, d[1] = x / p[0] - 1;
   return x * log(p[0]) - p[0] - mxs_lgamma_double(x + 1);
 }
-static double negative_binomial(double x, const double *p, double *d) {
+MX_INLINE double negative_binomial(double x, const double *p, double *d) {
   double k = p[0], q = p[1];
   if (d) d[0] = 0, d[1] = digamma(x + k) - digamma(k) + log(q), d[2] = k / q - x / (1 - q);
   return mxs_lgamma_double(x + k) - mxs_lgamma_double(k) - mxs_lgamma_double(x + 1) + k * log(q) + x * log1p(-q);
 }
 /* Mean mu, dispersion alpha: r = 1 / alpha successes of probability 1 / (1 + mu alpha). */
-static double generalized_negative_binomial(double x, const double *p, double *d) {
+MX_INLINE double generalized_negative_binomial(double x, const double *p, double *d) {
   double mu = p[0], alpha = p[1], r = 1 / alpha, s = 1 + mu * alpha;
   if (d) {
     d[0] = 0;
@@ -82,47 +81,80 @@ static void store(const mx_tensor *t, int64_t i, double x) {
   MX_SWITCH_FLOAT(t->dtype, break, ((T *)t->data)[i] = (T)x;)
 }
 
-enum { COST = 64 }; /* one density counts as so many simple operations */
+enum { COST = 64, STRIP = 1024 }; /* one density counts as so many simple operations; samples taken at a time */
 
-static mx_status forward(const mx_call *c, log_density f) {
+/* Loops of one law: densities, and gradients (dx NULL: not wanted) with the sums of those of the parameters. */
+typedef void (*density_loop)(const void *x, const double *p, bool is_log, void *y, int64_t n, mx_dtype dtype);
+typedef void (*gradient_loop)(const void *head, const void *x, const double *p, bool is_log, void *dx, double *sum,
+                              int64_t n, mx_dtype dtype);
+
+static mx_status forward(const mx_call *c, density_loop f) {
   if (c->req[0] == MX_NULL) return MX_OK;
   bool is_log = ((const pdf_params *)c->params)->is_log;
   int64_t n = mx_shape_size(&c->out[0].shape);
   if (n == 0) return MX_OK;
-  int64_t each = n / mx_shape_size(&c->in[1].shape);
+  int64_t rows = mx_shape_size(&c->in[1].shape), each = n / rows, strips = (each + STRIP - 1) / STRIP;
+  size_t es = mx_dtype_size(c->out[0].dtype);
 #pragma omp parallel for num_threads(mx_threads_for(n *COST, MX_GRAIN))
-  for (int64_t i = 0; i < n; i++) {
-    double p[2] = {value_at(&c->in[1], i / each), c->n_in > 2 ? value_at(&c->in[2], i / each) : 0};
-    double y = f(value_at(&c->in[0], i), p, NULL);
-    store(&c->out[0], i, is_log ? y : exp(y));
+  for (int64_t i = 0; i < rows * strips; i++) {
+    int64_t r = i / strips, begin = i % strips * STRIP, m = each - begin < STRIP ? each - begin : STRIP;
+    double p[2] = {value_at(&c->in[1], r), c->n_in > 2 ? value_at(&c->in[2], r) : 0};
+    size_t at = (size_t)(r * each + begin) * es;
+    f((const char *)c->in[0].data + at, p, is_log, (char *)c->out[0].data + at, m, c->out[0].dtype);
   }
   return MX_OK;
 }
 
 /* (head gradient, sample, parameters...) to (sample, parameters...). */
-static mx_status backward(const mx_call *c, log_density f) {
+static mx_status backward(const mx_call *c, gradient_loop f) {
   bool is_log = ((const pdf_params *)c->params)->is_log;
   int64_t rows = mx_shape_size(&c->in[2].shape), n = mx_shape_size(&c->in[1].shape);
   int64_t each = rows > 0 ? n / rows : 0;
+  size_t es = mx_dtype_size(c->in[1].dtype);
 #pragma omp parallel for num_threads(mx_threads_for(n *COST, MX_GRAIN))
   for (int64_t r = 0; r < rows; r++) {
     double p[2] = {value_at(&c->in[2], r), c->n_in > 3 ? value_at(&c->in[3], r) : 0}, sum[2] = {0, 0};
-    for (int64_t i = r * each; i < (r + 1) * each; i++) {
-      double d[3] = {0, 0, 0}, y = f(value_at(&c->in[1], i), p, d);
-      double head = value_at(&c->in[0], i) * (is_log ? 1 : exp(y));
-      if (c->req[0] != MX_NULL) store(&c->out[0], i, head * d[0]);
-      sum[0] += head * d[1];
-      sum[1] += head * d[2];
-    }
+    size_t at = (size_t)(r * each) * es;
+    f((const char *)c->in[0].data + at, (const char *)c->in[1].data + at, p, is_log,
+      c->req[0] != MX_NULL ? (char *)c->out[0].data + at : NULL, sum, each, c->in[1].dtype);
     for (int k = 1; k < c->n_out; k++)
       if (c->req[k] != MX_NULL) store(&c->out[k], r, sum[k - 1]);
   }
   return MX_OK;
 }
 
-#define LAW(name)                                                                               \
-  static mx_status name##_forward(const mx_call *c, mx_error *err) { return forward(c, name); } \
-  static mx_status name##_backward(const mx_call *c, mx_error *err) { return backward(c, name); }
+#define LAW(name)                                                                                                     \
+  MX_CLONES static void name##_loop(const void *x_, const double *p_, bool is_log, void *y_, int64_t n,               \
+                                    mx_dtype dtype) {                                                                 \
+    const double p[2] = {p_[0], p_[1]};                                                                               \
+    MX_SWITCH_FLOAT(dtype, return, {                                                                                  \
+      const T *x = x_;                                                                                                \
+      T *y = y_;                                                                                                      \
+      if (is_log) {                                                                                                   \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)name((double)x[i], p, NULL);                    \
+      } else {                                                                                                        \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)mxs_exp(name((double)x[i], p, NULL));           \
+      }                                                                                                               \
+    })                                                                                                                \
+  }                                                                                                                   \
+  static void name##_slopes(const void *head_, const void *x_, const double *p_, bool is_log, void *dx_, double *sum, \
+                            int64_t n, mx_dtype dtype) {                                                              \
+    const double p[2] = {p_[0], p_[1]};                                                                               \
+    double first = 0, second = 0;                                                                                     \
+    MX_SWITCH_FLOAT(dtype, return, {                                                                                  \
+      const T *head = head_, *x = x_;                                                                                 \
+      T *dx = dx_;                                                                                                    \
+      for (int64_t i = 0; i < n; i++) {                                                                               \
+        double d[3] = {0, 0, 0}, y = name((double)x[i], p, d), g = (double)head[i] * (is_log ? 1 : exp(y));           \
+        if (dx) dx[i] = (T)(g * d[0]);                                                                                \
+        first += g * d[1];                                                                                            \
+        second += g * d[2];                                                                                           \
+      }                                                                                                               \
+    })                                                                                                                \
+    sum[0] = first, sum[1] = second;                                                                                  \
+  }                                                                                                                   \
+  static mx_status name##_forward(const mx_call *c, mx_error *err) { return forward(c, name##_loop); }                \
+  static mx_status name##_backward(const mx_call *c, mx_error *err) { return backward(c, name##_slopes); }
 LAW(uniform)
 LAW(normal)
 LAW(gamma_rate)
