@@ -70,8 +70,10 @@ static inline int64_t pad_source(int mode, int64_t i, int64_t before, int64_t n)
   i -= before;
   if (mode == PAD_EDGE) return mx_clamp_index(i, n);
   if (n == 1) return 0;
-  i = mx_wrap_index(i, 2 * (n - 1));
-  return i < n ? i : 2 * (n - 1) - i;
+  const int64_t period = 2 * (n - 1);
+  if (i < 0) i = -i;            /* the element 0 is a mirror */
+  if (i >= period) i %= period; /* far outside: the only place that has to divide */
+  return i < n ? i : period - i;
 }
 
 /* Rows of the padded array along its last dimension; `row` counts them, leading dimensions first. */
