@@ -129,10 +129,8 @@ mx.group.new <- function(net, symbol, shapes, feed, label, is.train) {
   list(
     execs = execs, devices = length(execs), shapes = shapes,
     feed = feed.batch, prediction = prediction, label = metric.label,
-    forward = if (several) function(is.train) for (e in execs) mx.exec.forward(e,
-        is.train) else function(is.train) mx.exec.forward(one, is.train),
-    backward = if (length(symbol$outputs) > 1L) function() for (d in seq_along(execs)) back(d)
-      else function() for (e in execs) mx.exec.backward(e))
+    forward = function(is.train) for (e in execs) mx.exec.forward(e, is.train),
+    backward = function() for (d in seq_along(execs)) back(d))
 }
 
 mx.group.internal.bind <- function(net, symbol, shapes, d, is.train) {
