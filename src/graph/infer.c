@@ -110,9 +110,10 @@ static mx_status default_dtypes(mx_graph *g, scratch *s, mx_error *err) {
     }
   }
   if (changed) MX_TRY(to_fixed_point(g, sweep_dtype, s, err));
+  bool left = false;
   for (int i = 0; i < g->first[g->n_nodes]; i++)
-    if (g->dtype[i] == MX_DTYPE_UNKNOWN) g->dtype[i] = MX_FLOAT32;
-  return to_fixed_point(g, sweep_dtype, s, err);
+    if (g->dtype[i] == MX_DTYPE_UNKNOWN) g->dtype[i] = MX_FLOAT32, left = true;
+  return left ? to_fixed_point(g, sweep_dtype, s, err) : MX_OK;
 }
 
 mx_status mx_graph_infer(mx_graph *g, bool default_float32, bool *complete, mx_error *err) {
