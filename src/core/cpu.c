@@ -118,7 +118,7 @@ static void gemm_tiled(const mx_gemm *g, int64_t batch) {
   gemm_tiles t = cut(g, batch);
   int64_t tiles = t.down * t.across * t.batch;
   double work = (double)g->m * (double)g->n * (double)g->k * (double)batch;
-  int threads = mx_threads_for(work < 1e15 ? (int64_t)work : (int64_t)1e15, 1 << 17);
+  int threads = mx_threads_for_work(work, 1 << 17);
   if (threads > tiles) threads = (int)tiles;
   /* One thread for each call: OpenBLAS counts by itself, oneDNN asks OpenMP. */
   int blas_threads = mx_blas_hold(), omp_threads = omp_get_max_threads();

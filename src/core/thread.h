@@ -20,6 +20,10 @@ static inline int mx_threads_for(int64_t work, int64_t grain) {
   int t = mx_threads();
   return n < 1 ? 1 : n < t ? (int)n : t;
 }
+/* The same for work that may be beyond 2^63, such as the multiplications of a product. */
+static inline int mx_threads_for_work(double work, int64_t grain) {
+  return mx_threads_for(work < 1e15 ? (int64_t)work : (int64_t)1e15, grain);
+}
 #define MX_GRAIN 16384 /* elements of simple arithmetic that repay waking a thread */
 
 /* Around calls of OpenBLAS: it then has one thread, because its own change the order of sums, and wait for the cores

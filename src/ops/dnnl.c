@@ -386,7 +386,7 @@ static dnnl_status_t run_task(mx_dnnl_program *p, int first, const mx_call *c, i
 
 mx_status mx_dnnl_run(const mx_call *c, mx_error *err) {
   mx_dnnl_program *p = c->state;
-  int threads = mx_threads_for(p->work < 1e15 ? (int64_t)p->work : (int64_t)1e15, 1 << 17);
+  int threads = mx_threads_for_work(p->work, 1 << 17);
   if (threads > p->workers) threads = p->workers;
   if (threads > p->tasks) threads = (int)p->tasks;
   const int before = omp_get_max_threads();
