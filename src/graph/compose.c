@@ -2,56 +2,9 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "graph/compose.h"
+#include "core/text.h"
 #include "graph/legacy.h"
-
-enum { INPUT_NAME = 128 };
-
-static mx_status input_error(const mx_node *n, const char *input, mx_error *err) {
-  mx_error_set(err, op, "%s", n->op->name);
-  mx_error_set(err, node, "%s", n->name);
-  mx_error_set(err, argument, "%s", input);
-  return err->code;
-}
-
-/* States that an operator writes to must be variables: nothing else has memory of its own. */
-mx_status mx_node_check_states(const mx_node *n, mx_error *err) {
-  char input[INPUT_NAME];
-  for (int i = 0; i < n->n_in; i++)
-    if (n->in[i].node->op && mx_op_is_aux(n->op, n->params, i)) {
-      mx_op_in_name(n->op, n->params, i, input, sizeof(input));
-      mx_fail(err, MX_ERR_VALUE,
-              "%s: input %s of node '%.100s' is a state that it writes to; expected a variable, got %s.", n->op->name,
-              input, n->name, n->in[i].node->op->name);
-      return input_error(n, input, err);
-    }
-  return MX_OK;
-}
-
-/* Names the initializer that a variable in this place wants ("__init__"), unless it has one. */
-static mx_status set_initializer(const mx_op *op, int i, mx_node *variable, mx_error *err) {
-  for (int k = 0; op->in_init && op->in_init[k]; k++)
-    if (k == i && op->in_init[k][0] && !mx_dict_get(&variable->attrs, "__init__"))
-      return mx_dict_set(&variable->attrs, "__init__", op->in_init[k], err);
-  return MX_OK;
-}
-
-mx_status mx_node_make_input(mx_node *n, int i, mx_error *err) {
-  char input[INPUT_NAME];
-  mx_op_in_name(n->op, n->params, i, input, sizeof(input));
-  size_t length = strlen(n->name), size = length + strlen(input) + 2;
-  char *name = mx_malloc(size);
-  if (!name) return mx_fail_memory(err, size);
-  memcpy(name, n->name, length);
-  if (length) name[length++] = '_';
-  strcpy(name + length, input);
-  mx_node *variable;
-  mx_status status = mx_node_new(NULL, name, &n->attrs, NULL, 0, &variable, err);
-  mx_free(name);
-  if (status != MX_OK) return status;
-  n->in[i] = (mx_entry){variable, 0, 0};
-  return set_initializer(n->op, i, variable, err);
-}
+#include "graph/symbol.h"
 
 /* ---- applying an operator ---- */
 
@@ -87,18 +40,18 @@ static mx_status one_output(const mx_node *n, const mx_symbol *arg, const char *
           arg->n);
   mx_error_set(err, expected, "1 output");
   mx_error_set(err, actual, "%d outputs", arg->n);
-  return input_error(n, input, err);
+  return mx_node_input_error(n, input, err);
 }
 
 static mx_status too_many(const mx_node *n, int given, mx_error *err) {
   mx_fail(err, MX_ERR_VALUE, "%s takes %d inputs, but %d were given.", n->op->name, n->n_in, given);
   mx_error_set(err, expected, "%d", n->n_in);
   mx_error_set(err, actual, "%d", given);
-  return input_error(n, "", err);
+  return mx_node_input_error(n, "", err);
 }
 
 static mx_status place_by_position(mx_node *n, mx_symbol *const *args, int n_args, mx_error *err) {
-  char input[INPUT_NAME];
+  char input[MX_INPUT_NAME];
   int used = 0, total = 0;
   for (int i = 0; i < n_args; i++) total += args[i]->n;
   if (n->op->num_args) {
@@ -120,7 +73,7 @@ static mx_status place_by_position(mx_node *n, mx_symbol *const *args, int n_arg
 }
 
 static mx_status unknown_input(const mx_node *n, const char *key, mx_error *err) {
-  char input[INPUT_NAME], known[512] = "";
+  char input[MX_INPUT_NAME], known[512] = "";
   for (int i = 0; i < n->n_in && i < 16; i++) {
     mx_op_in_name(n->op, n->params, i, input, sizeof(input));
     if (strlen(known) + strlen(input) + 3 < sizeof(known)) strcat(strcat(known, i ? ", " : ""), input);
@@ -128,7 +81,7 @@ static mx_status unknown_input(const mx_node *n, const char *key, mx_error *err)
   mx_fail(err, MX_ERR_VALUE, "%s has no input '%.100s'; its inputs are: %s.", n->op->name, key, known);
   mx_error_set(err, expected, "%s", known);
   mx_error_set(err, actual, "%s", key);
-  return input_error(n, key, err);
+  return mx_node_input_error(n, key, err);
 }
 
 static bool has_key(const char *const *keys, int n, const char *key) {
@@ -139,7 +92,7 @@ static bool has_key(const char *const *keys, int n, const char *key) {
 
 /* Those without a name take the inputs that none is named for, in order. */
 static mx_status place_by_name(mx_node *n, const char *const *keys, mx_symbol *const *args, int n_args, mx_error *err) {
-  char input[INPUT_NAME];
+  char input[MX_INPUT_NAME];
   for (int a = 0; a < n_args; a++) {
     int i = 0;
     for (; i < n->n_in; i++) {
@@ -149,7 +102,7 @@ static mx_status place_by_name(mx_node *n, const char *const *keys, mx_symbol *c
     if (i == n->n_in) return keys[a] ? unknown_input(n, keys[a], err) : too_many(n, n_args, err);
     if (n->in[i].node) {
       mx_fail(err, MX_ERR_VALUE, "%s: input %s was given twice.", n->op->name, input);
-      return input_error(n, input, err);
+      return mx_node_input_error(n, input, err);
     }
     MX_TRY(one_output(n, args[a], input, err));
     n->in[i] = args[a]->out[0];
@@ -182,7 +135,7 @@ static mx_status build(const mx_op *op, const char *hint, const char *name, cons
     if (!n->in[i].node)
       MX_TRY(mx_node_make_input(n, i, err));
     else if (!n->in[i].node->op)
-      MX_TRY(set_initializer(op, i, n->in[i].node, err));
+      MX_TRY(mx_node_set_initializer(op, i, n->in[i].node, err));
   }
   MX_TRY(mx_node_check_states(n, err));
   for (int i = 0; i < n->n_in; i++) {

@@ -10,7 +10,7 @@
 #include <strings.h>
 
 #include "core/memory.h"
-#include "graph/compose.h"
+#include "core/text.h"
 #include "graph/legacy.h"
 
 /* ================ writing ================ */

@@ -9,7 +9,6 @@
 
 #include "core/memory.h"
 #include "core/text.h"
-#include "graph/compose.h"
 
 static const struct {
   const char *old, *now;
@@ -94,7 +93,7 @@ mx_status mx_legacy_inputs(int version, mx_node *n, const mx_dict *later, mx_err
   if (n->n_in != wanted) return MX_OK; /* an error that the caller reports */
   for (int k = 0; k < later->n; k++) {
     int prefix, i = 0;
-    char input[128];
+    char input[MX_INPUT_NAME];
     const char *key = mx_legacy_input_key(later->key[k], &prefix);
     for (; i < n->n_in; i++) {
       mx_op_in_name(n->op, n->params, i, input, sizeof(input));

@@ -143,6 +143,52 @@ done:
   return status;
 }
 
+/* ---- inputs ---- */
+
+mx_status mx_node_input_error(const mx_node *n, const char *input, mx_error *err) {
+  mx_error_set(err, op, "%s", n->op->name);
+  mx_error_set(err, node, "%s", n->name);
+  mx_error_set(err, argument, "%s", input);
+  return err->code;
+}
+
+mx_status mx_node_check_states(const mx_node *n, mx_error *err) {
+  char input[MX_INPUT_NAME];
+  for (int i = 0; i < n->n_in; i++)
+    if (n->in[i].node->op && mx_op_is_aux(n->op, n->params, i)) {
+      mx_op_in_name(n->op, n->params, i, input, sizeof(input));
+      mx_fail(err, MX_ERR_VALUE,
+              "%s: input %s of node '%.100s' is a state that it writes to; expected a variable, got %s.", n->op->name,
+              input, n->name, n->in[i].node->op->name);
+      return mx_node_input_error(n, input, err);
+    }
+  return MX_OK;
+}
+
+mx_status mx_node_set_initializer(const mx_op *op, int i, mx_node *variable, mx_error *err) {
+  for (int k = 0; op->in_init && op->in_init[k]; k++)
+    if (k == i && op->in_init[k][0] && !mx_dict_get(&variable->attrs, "__init__"))
+      return mx_dict_set(&variable->attrs, "__init__", op->in_init[k], err);
+  return MX_OK;
+}
+
+mx_status mx_node_make_input(mx_node *n, int i, mx_error *err) {
+  char input[MX_INPUT_NAME];
+  mx_op_in_name(n->op, n->params, i, input, sizeof(input));
+  size_t length = strlen(n->name), size = length + strlen(input) + 2;
+  char *name = mx_malloc(size);
+  if (!name) return mx_fail_memory(err, size);
+  memcpy(name, n->name, length);
+  if (length) name[length++] = '_';
+  strcpy(name + length, input);
+  mx_node *variable;
+  mx_status status = mx_node_new(NULL, name, &n->attrs, NULL, 0, &variable, err);
+  mx_free(name);
+  if (status != MX_OK) return status;
+  n->in[i] = (mx_entry){variable, 0, 0};
+  return mx_node_set_initializer(n->op, i, variable, err);
+}
+
 /* ---- map from node to int: open addressing, linear probing, never more than half full ---- */
 
 typedef struct slot {

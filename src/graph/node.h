@@ -29,6 +29,19 @@ void mx_node_release(mx_node *n); /* iterative: deep graphs do not overflow the 
 int mx_node_count_out(const mx_node *n); /* a variable has 1 */
 int mx_node_count_visible(const mx_node *n);
 
+/* Names the initializer that a variable wants as input i of an operator ("__init__"), unless it has one. */
+MX_NODISCARD mx_status mx_node_set_initializer(const mx_op *op, int i, mx_node *variable, mx_error *err);
+
+/* Makes the variable "<node>_<input>" that stands for input i of an operator that was not given one. */
+MX_NODISCARD mx_status mx_node_make_input(mx_node *n, int i, mx_error *err);
+
+/* States that an operator writes to must be variables, since nothing else has memory of its own: MX_ERR_VALUE when one
+ * is not. */
+MX_NODISCARD mx_status mx_node_check_states(const mx_node *n, mx_error *err);
+
+/* Adds operator, node and input to an error. Returns its status. */
+MX_NODISCARD mx_status mx_node_input_error(const mx_node *n, const char *input, mx_error *err);
+
 /* Nodes that the entries depend on, inputs first (post-order, in the order of inputs). *out is mx_malloc'ed; it holds
  * no references. Iterative. */
 MX_NODISCARD mx_status mx_nodes_sort(const mx_entry *heads, int n_heads, mx_node ***out, int *n_out, mx_error *err);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "graph/compose.h"
+#include "core/text.h"
 #include "graph/graph.h"
 #include "graph/legacy.h"
 

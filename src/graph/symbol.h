@@ -28,6 +28,8 @@ void mx_symbol_release(mx_symbol *s);
 MX_NODISCARD mx_status mx_symbol_variable(const char *name, mx_symbol **out, mx_error *err);
 /* From entries (takes new references to the nodes). */
 MX_NODISCARD mx_status mx_symbol_from_entries(const mx_entry *e, int n, mx_symbol **out, mx_error *err);
+/* The visible outputs of a node. */
+MX_NODISCARD mx_status mx_symbol_of_node(mx_node *n, mx_symbol **out, mx_error *err);
 
 /* Applies an operator. `keys` NULL: args are positional; otherwise each arg has the name of an input. Inputs that are
  * not given become variables "<name>_<input>", which carry a copy of the attributes. `name` NULL: automatic, from

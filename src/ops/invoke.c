@@ -165,7 +165,7 @@ static mx_status check_inputs(const mx_op *op, const void *params, mx_array **in
     if (mx_array_device(in[i]) != device) {
       mx_device *d = mx_array_device(in[i]);
       if (d->kind == MX_CPU && device->kind == MX_CPU) continue;
-      char name[64];
+      char name[MX_INPUT_NAME];
       mx_op_in_name(op, params, i, name, sizeof(name));
       return mx_fail(err, MX_ERR_DEVICE, "%s: %s is on %s(%d), but the other inputs are on %s(%d).", op->name, name,
                      mx_device_kind_name(d->kind), d->id, mx_device_kind_name(device->kind), device->id);

@@ -176,6 +176,7 @@ int mx_op_count_out(const mx_op *op, const void *params);
 int mx_op_count_visible(const mx_op *op, const void *params);
 bool mx_op_is_aux(const mx_op *op, const void *params, int i);
 bool mx_op_draws(const mx_op *op, const void *params); /* random numbers */
+enum { MX_INPUT_NAME = 128 }; /* enough for the name of an input */
 void mx_op_in_name(const mx_op *op, const void *params, int i, char *buf, size_t size);
 void mx_op_out_name(const mx_op *op, const void *params, int i, char *buf, size_t size);
 /* Parses attributes into a new params block (NULL stays NULL when op has no parameters). Free with mx_op_params_free.

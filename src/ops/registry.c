@@ -152,7 +152,7 @@ static const char *in_name(const mx_op *op, const void *params, int i, char *buf
 static mx_status same_shape(const mx_op *op, const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out,
                             mx_error *err) {
   mx_shape s = MX_SHAPE_UNKNOWN;
-  char name[64];
+  char name[MX_INPUT_NAME];
   /* each into its own, so that a message says of the later one that it does not fit */
   for (int i = 0; i < n_in; i++) {
     MX_TRY(mx_shape_merge(&in[i], &s, in_name(op, params, i, name, sizeof(name)), err));
@@ -181,7 +181,7 @@ static mx_status merge_dtype(mx_dtype *into, mx_dtype from, const char *what, mx
 static mx_status same_dtype(const mx_op *op, const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,
                             mx_error *err) {
   mx_dtype t = MX_DTYPE_UNKNOWN;
-  char name[64];
+  char name[MX_INPUT_NAME];
   for (int i = 0; i < n_in; i++) MX_TRY(merge_dtype(&t, in[i], in_name(op, params, i, name, sizeof(name)), err));
   for (int i = 0; i < n_out; i++) MX_TRY(merge_dtype(&t, out[i], "output", err));
   for (int i = 0; i < n_in; i++) in[i] = t;

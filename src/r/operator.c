@@ -161,7 +161,7 @@ static void check_names(const function_info *f, SEXP args, const mx_dict *attrs)
   for (int i = 0; i < f->n_in && !wrong; i++) {
     bool given = VECTOR_ELT(args, i) != R_NilValue, wanted = false;
     for (int k = 0; k < want && !wanted; k++) {
-      char name[64];
+      char name[MX_INPUT_NAME];
       mx_op_in_name(op, params, k, name, sizeof(name));
       wanted = !strcmp(name, op->in_names ? op->in_names[i] : "data");
     }
