@@ -19,7 +19,7 @@ mx.hints.new <- function(verbose, symbol) {
   batch <- function(iteration, nbatch, batch, group) {
     if (looked) return(invisible())
     looked <<- TRUE
-    if (!has("Embedding")) mx.hints.internal.scale(batch)
+    if (!has("Embedding") && !mx.hints.internal.scales(symbol, names(group$shapes)[1L])) mx.hints.internal.scale(batch)
     if (has("Softmax(Output)?") && !grepl("\"use_ignore\"", json, fixed = TRUE)) mx.hints.internal.labels(batch, group)
   }
   epoch <- function(iteration, value, group) {
@@ -47,6 +47,13 @@ mx.hints.internal.first <- function(symbol, group) {
   outs <- inner$ref.outputs
   for (n in setdiff(names(outs), c(all$arguments, all$auxiliary.states)))
     if (!all(is.finite(as.double(outs[[n]])))) return(sub("_output[0-9]*$", "", n))
+}
+
+# Does the network scale its input itself: is there only arithmetic or normalization right behind it?
+mx.hints.internal.scales <- function(symbol, input) {
+  nodes <- mx.viz.internal.nodes(symbol)
+  behind <- nodes$op[vapply(nodes$inputs, function(from) match(input, nodes$name) %in% from, NA)]
+  all(grepl("^_|^elemwise_|^broadcast_|Norm", behind))
 }
 
 mx.hints.internal.scale <- function(batch) {

@@ -102,6 +102,10 @@ mx.predict.internal.bind <- function(model, batch, on) {
   inferred <- if (length(shapes)) model$symbol$infer.shape(shapes)
   if (is.null(inferred)) {
     shapes <- known(fed)
+    if (length(labels)) inferred <- tryCatch(model$symbol$infer.shape(shapes), mxnet_shape_error = function(e) NULL)
+    if (length(labels) && is.null(inferred))
+      mx.stop("shape", "The network needs to know the dims of ", mx.util.and(labels),
+              " to predict: give list(data =, label =) or an iterator as X, with labels like those of training.")
   } else {
     same <- function(n) identical(as.numeric(inferred$arg.shapes[[n]]), as.numeric(known(n)[[1L]]))
     fed <- c(setdiff(fed, labels), Filter(same, labels))

@@ -168,6 +168,7 @@ mx.opt.internal.build <- function(op, states, params, lr = NULL, lr_scheduler = 
 # The parameters of an update operator besides lr, checked.
 mx.opt.internal.params <- function(lr_scheduler, learning.rate, wd, rescale.grad, clip_gradient, ...) {
   own <- list(...)
+  if (is.null(clip_gradient)) clip_gradient <- -1 # what old releases called no clipping
   all <- c(list(learning.rate = learning.rate, wd = wd, rescale.grad = rescale.grad, clip_gradient = clip_gradient),
            own)
   for (n in names(all)) {

@@ -69,12 +69,18 @@ mx.util.choice <- function(x, name, choices) {
   x
 }
 
+# A string in quotes; of a long one the beginning.
+mx.util.quote <- function(x) {
+  short <- substr(sub("\n.*", "", x), 1L, 60L)
+  paste0("\"", short, if (nchar(short) < nchar(x)) "...", "\"")
+}
+
 # An object in a few words, for messages.
 mx.util.say <- function(x) {
   if (is.null(x)) return("NULL")
   if (is.function(x)) return("a function")
   if (is.atomic(x) && !is.object(x) && is.null(dim(x)) && length(x) == 1L)
-    return(if (is.character(x) && !is.na(x)) paste0("\"", x, "\"") else format(x))
+    return(if (is.character(x) && !is.na(x)) mx.util.quote(x) else format(x))
   d <- dim(x)
   size <- if (is.null(d)) paste("length", length(x)) else paste("dim", paste(d, collapse = " x "))
   paste0("an object of class ", class(x)[1L], " (", size, ")")

@@ -6,7 +6,7 @@
 #' shows it through Graphviz (package DiagrammeR or the program `dot`) and otherwise prints the Graphviz text; `plot()`
 #' draws it with base graphics, `as.character()` gives the text, and documents made with knitr get the SVG.
 #'
-#' @param symbol A symbol or an executor.
+#' @param symbol A symbol, its JSON text, or an executor.
 #' @param shape Dims of the inputs, a named list or, for the input `data`, a vector: connections then carry the dims of
 #'   what flows.
 #' @param direction `"TD"`: from top to bottom, `"LR"`: from left to right.
@@ -36,6 +36,7 @@ graph.viz <- function(symbol, shape = NULL, direction = "TD", type = "graph", gr
   if (!is.null(graph.height.px)) mx.util.scalar(graph.height.px, "graph.height.px", 1)
   variables <- mx.util.flag(variables, "variables")
   exec <- NULL
+  if (is.character(symbol)) symbol <- mx.symbol.load.json(symbol)
   if (inherits(symbol, "Rcpp_MXExecutor")) {
     exec <- symbol
     symbol <- exec$symbol

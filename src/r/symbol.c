@@ -155,7 +155,11 @@ SEXP ffi_symbol_children(SEXP x) {
 SEXP ffi_symbol_output(SEXP x, SEXP index) {
   const mx_symbol *s = mxr_symbol(x, "x");
   double i = Rf_isNumeric(index) && XLENGTH(index) == 1 ? Rf_asReal(index) : R_NaN;
-  if (!(i >= 1 && i <= s->n)) mxr_stop(MX_ERR_VALUE, "The index of an output must be a number from 1 to %d.", s->n);
+  /* match() and which() give these for a name that is not there. */
+  bool none = XLENGTH(index) == 0 || (Rf_isVectorAtomic(index) && XLENGTH(index) == 1 && ISNAN(Rf_asReal(index)));
+  if (!(i >= 1 && i <= s->n))
+    mxr_stop(MX_ERR_VALUE, "The index of an output must be a number from 1 to %d%s", s->n,
+             none ? ", but it is NA or empty: a name that was looked for is not among the outputs." : ".");
   RETURN_SYMBOL(mx_symbol_output(s, (int)i - 1, &out, &err));
 }
 

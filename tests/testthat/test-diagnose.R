@@ -19,6 +19,12 @@ test_that("unscaled inputs are pointed out, but not the numbers of tokens", {
   expect_identical(hints(net, ids, d$label), character())
 })
 
+test_that("inputs that the network itself scales are not commented", {
+  data <- mx.symbol.Variable("data")
+  for (scaled in list((data - 1) / 200, mx.symbol.BatchNorm(data)))
+    expect_identical(hints(mx.apply(net.classifier(), data = scaled), d$data * 200, d$label), character())
+})
+
 test_that("labels that do not fit the output are pointed out", {
   expect_identical(hints(net.classifier(), d$data, d$label + 1),
                    "label 2 does not fit 2 outputs: classes are numbered 0 to 1.")

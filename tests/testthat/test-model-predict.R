@@ -64,6 +64,19 @@ test_that("a loss with a label as input is predicted where the batch has the lab
                tolerance = 1e-5)
 })
 
+test_that("a label of other dims than the data says has to be given", {
+  label <- mx.symbol.Reshape(mx.symbol.transpose(mx.symbol.Variable("label")), target_shape = 0)
+  net <- mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 3, name = "fc")
+  model <- model.plain(mx.symbol.SoftmaxOutput(mx.symbol.concat(list(net, net), num.args = 2, dim = 0), label),
+                       data = c(2, 4), label = c(2, 4))
+  X <- matrix(rnorm(10), 2)
+  Y <- matrix(0, 2, 5)
+  expect_error(predict(model, X, array.layout = "colmajor"), "dims of label", class = "mxnet_shape_error")
+  p <- predict(model, list(data = X, label = Y))
+  expect_identical(dim(p), c(3L, 10L))
+  expect_equal(predict(model, mx.io.arrayiter(X, Y, batch.size = 5)), p, tolerance = 1e-6)
+})
+
 test_that("inner outputs of a model are predicted", {
   d <- data.plane(10)
   model <- model.plain(net.classifier(), data = c(2, 4))

@@ -56,6 +56,10 @@ test_that("every optimizer follows its formula, with decay, clipping and rescali
   }), tolerance = 1e-5)
 })
 
+test_that("clip_gradient = NULL is no clipping", {
+  expect_equal(three("adadelta", clip_gradient = NULL), three("adadelta"))
+})
+
 all.optimizers <- list(sgd = list("sgd", momentum = 0.9), plain = list("sgd"), nag = list("nag", momentum = 0.9),
                        adam = list("adam"), rmsprop = list("rmsprop"), uncentered = list("rmsprop", centered = FALSE),
                        adagrad = list("adagrad"), adadelta = list("adadelta"))

@@ -113,6 +113,8 @@ test_that("groups, outputs, internals, children", {
   i <- internals(net)
   expect_equal(outputs(i[[match("fc1_output", i$outputs)]]), "fc1_output")
   expect_equal(net$get.output(1)$outputs, "fc2_output")
+  expect_error(i[[match("fc9_output", i$outputs)]], "name that was looked for", class = "mxnet_value_error")
+  expect_error(i$get.output(which(i$outputs == "fc9_output")), "name that was looked", class = "mxnet_value_error")
   expect_equal(outputs(children(net)), c("relu1_output", "fc2_weight", "fc2_bias"))
   expect_equal(outputs(children(a)), character())
 })

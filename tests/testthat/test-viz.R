@@ -84,6 +84,11 @@ test_that("drawings are plotted, and rendered where Graphviz is", {
   if (!is.null(svg)) expect_match(svg, "^<svg width=\"300px\"")
 })
 
+test_that("JSON text is drawn too", {
+  expect_identical(graph.viz(lenet()$as.json())$dot, graph.viz(lenet())$dot)
+  expect_error(graph.viz("net"), class = "mxnet_format_error")
+})
+
 test_that("names are quoted", {
   g <- graph.viz(mx.symbol.relu(mx.symbol.Variable("a \"b\""), name = "r"), variables = TRUE)
   expect_match(g$dot, "label = \"a \\\"b\\\"\"", fixed = TRUE)
