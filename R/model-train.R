@@ -186,7 +186,7 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
   step <- mx.train.internal.stepper(net, optimizer, kvstore)
   hints <- mx.hints.new(verbose, symbol)
   progress <- mx.progress.new(verbose, begin.round, end.round)
-  on.exit(progress$close())
+  on.exit(progress$close(), add = TRUE)
   nxt <- train.data$iter.next
   value <- train.data$value
 
@@ -233,8 +233,13 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
     }
     if (!is.null(batch)) hints$end(iteration, batch, group)
   }
-  keep <- function(cnd) mx.train.internal$last <- tryCatch(extract(), error = function(e) NULL)
-  withCallingHandlers(run(), interrupt = keep, error = keep)
+  keep <- function(cnd) {
+    progress$close()
+    mx.train.internal$last <- tryCatch(extract(), error = function(e) NULL)
+  }
+  # What callbacks report takes the place of the line, which cli draws with messages too.
+  clear <- function(cnd) if (!inherits(cnd, "cliMessage")) progress$close()
+  withCallingHandlers(run(), interrupt = keep, error = keep, message = clear, warning = clear)
   extract()
 }
 

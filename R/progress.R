@@ -23,7 +23,7 @@ mx.progress.new <- function(verbose, first, last) {
       if (now - drawn < 0.1) return(invisible())
       drawn <<- now
       text <- mx.progress.text(iteration, first, last, nbatch, batches, examples, now - started,
-                               if (!is.null(metric)) metric$get(state))
+                               if (!is.null(metric)) metric$get(state), cli::console_width())
       if (is.null(bar))
         bar <<- cli::cli_progress_bar(format = "{cli::pb_extra$text}", format_done = "", clear = TRUE,
                                       extra = list(text = text),
@@ -37,19 +37,22 @@ mx.progress.new <- function(verbose, first, last) {
     close = clear)
 }
 
-mx.progress.text <- function(iteration, first, last, nbatch, batches, examples, seconds, result) {
+# The line. What a narrow terminal has no room for goes, the least wanted first.
+mx.progress.text <- function(iteration, first, last, nbatch, batches, examples, seconds, result, width = Inf) {
   speed <- examples / seconds
   parts <- c(
-    sprintf("epoch %g/%g", iteration, last),
-    if (is.na(batches)) sprintf("batch %g", nbatch) else sprintf("batch %g/%g", nbatch, batches),
-    paste(format(signif(speed, 3), big.mark = ",", scientific = FALSE, trim = TRUE), "examples/s"),
-    if (!is.null(result)) paste(result$name, format(result$value, digits = 4)))
+    epoch = sprintf("epoch %g/%g", iteration, last),
+    batch = if (is.na(batches)) sprintf("batch %g", nbatch) else sprintf("batch %g/%g", nbatch, batches),
+    speed = paste(format(signif(speed, 3), big.mark = ",", scientific = FALSE, trim = TRUE), "examples/s"),
+    metric = if (!is.null(result)) paste(result$name, format(result$value, digits = 4)))
   if (!is.na(batches)) {
     done <- (iteration - first) * batches + nbatch
     left <- seconds / done * ((last - first + 1) * batches - done)
-    parts <- c(parts, paste("ETA", mx.progress.time(left)))
+    parts <- c(parts, left = paste("ETA", mx.progress.time(left)))
   }
-  paste(parts, collapse = " | ")
+  line <- function() paste(parts, collapse = " | ")
+  for (spare in c("speed", "batch", "left")) if (nchar(line()) >= width) parts <- parts[names(parts) != spare]
+  line()
 }
 
 # Seconds as 45s, 2m 05s or 1h 10m.

@@ -256,3 +256,14 @@ test_that("training does not pile up memory", {
   collect()
   expect_equal(.Call(mxnet:::ffi_live_objects), before)
 })
+
+test_that("executors give their working memory back when training is over, whatever ended it", {
+  rested <- 0
+  suppressMessages(trace("mx.net.rest", function() rested <<- rested + 1, where = asNamespace("mxnet"), print = FALSE))
+  on.exit(suppressMessages(untrace("mx.net.rest", where = asNamespace("mxnet"))))
+  d <- data.plane(8)
+  fit(net.classifier(), d$data, d$label, num.round = 1)
+  expect_identical(rested, 1)
+  try(fit(net.classifier(), d$data, d$label, batch.end.callback = function(...) stop("over")), silent = TRUE)
+  expect_identical(rested, 2)
+})
