@@ -375,19 +375,20 @@ SEXP ffi_exec_memory(SEXP exec) {
   return out;
 }
 
-/* ---- what a saved executor consists of: header, JSON, requests, arrays ---- */
+/* ---- what a saved executor consists of: header, JSON, requests, arrays (with the outputs at the end) ---- */
 
 enum { HEADER = 32 }; /* magic, version, device; then counts: arguments, auxiliaries, bytes of JSON */
 static const char MAGIC[4] = {'M', 'X', 'E', 'X'};
 
 static mx_status encode_arrays(const mxr_exec *e, void **bytes, size_t *size, mx_error *err) {
-  int n = 0;
-  mx_array **all = mx_malloc(((size_t)e->n_args * 2 + (size_t)e->n_aux + 1) * sizeof(*all));
+  int n = 0, n_out = mx_executor_count_outputs(e->executor);
+  mx_array **all = mx_malloc(((size_t)e->n_args * 2 + (size_t)e->n_aux + (size_t)n_out + 1) * sizeof(*all));
   if (!all) return mx_fail_memory(err, sizeof(*all));
   for (int i = 0; i < e->n_args; i++) all[n++] = e->args[i];
   for (int i = 0; i < e->n_aux; i++) all[n++] = e->aux[i];
   for (int i = 0; i < e->n_args; i++)
     if (e->grads[i]) all[n++] = e->grads[i];
+  for (int i = 0; i < n_out; i++) all[n++] = mx_executor_output(e->executor, i);
   mx_status status = mx_params_encode(all, NULL, n, bytes, size, err);
   mx_free(all);
   return status;
@@ -439,18 +440,22 @@ static mx_status check_counts(const mxr_exec *e, const mx_symbol *s, mx_error *e
   return status != MX_OK ? status : fit ? MX_OK : fail_bytes(err);
 }
 
-/* Hands the arrays of the list to e, in the order in which they were written. */
-static mx_status take_arrays(mxr_exec *e, mx_array_list *list, mx_error *err) {
+/* Hands the arrays of the list to e, in the order in which they were written, and binds: the outputs are e's own. */
+static mx_status take_arrays(mxr_exec *e, const mx_symbol *s, const mx_array_list *list, mx_error *err) {
   int n = 0, want = e->n_args + e->n_aux;
   for (int i = 0; i < e->n_args; i++) {
     if (e->reqs[i] != MX_NULL && e->reqs[i] != MX_WRITE && e->reqs[i] != MX_ADD) return fail_bytes(err);
     want += e->reqs[i] != MX_NULL;
   }
-  if (list->n != want) return fail_bytes(err);
+  if (list->n < want) return fail_bytes(err);
   for (int i = 0; i < e->n_args; i++) e->args[i] = mx_array_retain(list->array[n++]);
   for (int i = 0; i < e->n_aux; i++) e->aux[i] = mx_array_retain(list->array[n++]);
   for (int i = 0; i < e->n_args; i++)
     if (e->reqs[i] != MX_NULL) e->grads[i] = mx_array_retain(list->array[n++]);
+  MX_TRY(exec_finish(e, s, err));
+  int n_out = mx_executor_count_outputs(e->executor);
+  if (list->n != want + n_out) return fail_bytes(err);
+  for (int i = 0; i < n_out; i++) MX_TRY(mx_array_copy(mx_executor_output(e->executor, i), list->array[n++], err));
   return MX_OK;
 }
 
@@ -479,9 +484,8 @@ mx_status mxr_exec_decode(const void *bytes, size_t size, void **object, mx_erro
   size_t at = HEADER + (size_t)count[2] + (size_t)count[0];
   MX_TRY_GOTO(status, check_counts(e, s, err), done);
   MX_TRY_GOTO(status, mx_params_decode(in + at, size - at, device, &list, err), done);
-  status = take_arrays(e, &list, err);
+  status = take_arrays(e, s, &list, err);
   mx_array_list_free(&list);
-  if (status == MX_OK) status = exec_finish(e, s, err);
 done:
   mx_symbol_release(s);
   if (status == MX_OK)

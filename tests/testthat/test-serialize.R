@@ -13,9 +13,12 @@ test_that("objects survive in every format", {
     expect_equal(mxnet:::mx.nd.dtype(y), "float64")
     expect_equal(as.array(again(y, version) * 2), as.array(x) * 2)
     expect_identical(again(net, version)$as.json(), net$as.json())
+    mx.exec.forward(e)
     f <- again(e, version)
+    expect_equal(as.array(f$outputs[[1]]), matrix(c(1, 2), 2, 4))
+    mx.exec.update.arg.arrays(f, list(fc_bias = nd(c(3, 4))), match.name = TRUE)
     mx.exec.forward(f)
-    expect_equal(as.array(f$ref.outputs[[1]]), matrix(c(1, 2), 2, 4))
+    expect_equal(as.array(f$ref.outputs[[1]]), matrix(c(3, 4), 2, 4))
     expect_equal(sapply(f$ref.grad.arrays, is.null), sapply(e$ref.grad.arrays, is.null))
   }
 })
