@@ -4887,8 +4887,8 @@ mx.symbol.multi_mp_sgd_mom_update <- function(
 mx.varg.symbol.multi_mp_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "multi_mp_sgd_mom_update", args, NULL)
 
 #' @noMd
-#' @title multi_sgd_update with the learning rates and weight decays in arrays
-#' @description multi_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @title multi_sgd_update with its rates and decays in arrays
+#' @description multi_sgd_update with its rates and decays in arrays: the last inputs are lrs and wds.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
 #' @concept Optimizer updates
 #' @param data Input.
@@ -4917,8 +4917,8 @@ mx.symbol.preloaded_multi_sgd_update <- function(
 mx.varg.symbol.preloaded_multi_sgd_update <- function(args) .Call(ffi_symbol_operator, "preloaded_multi_sgd_update", args, NULL)
 
 #' @noMd
-#' @title Operator preloaded_multi_sgd_mom_update
-#' @description multi_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @title multi_sgd_mom_update with its rates and decays in arrays
+#' @description multi_sgd_mom_update with its rates and decays in arrays: the last inputs are lrs and wds.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
 #' @concept Optimizer updates
 #' @param data Input.
@@ -4948,8 +4948,8 @@ mx.symbol.preloaded_multi_sgd_mom_update <- function(
 mx.varg.symbol.preloaded_multi_sgd_mom_update <- function(args) .Call(ffi_symbol_operator, "preloaded_multi_sgd_mom_update", args, NULL)
 
 #' @noMd
-#' @title Operator preloaded_multi_mp_sgd_update
-#' @description multi_mp_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @title multi_mp_sgd_update with its rates and decays in arrays
+#' @description multi_mp_sgd_update with its rates and decays in arrays: the last inputs are lrs and wds.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
 #' @concept Optimizer updates
 #' @param data Input.
@@ -4979,8 +4979,8 @@ mx.symbol.preloaded_multi_mp_sgd_update <- function(
 mx.varg.symbol.preloaded_multi_mp_sgd_update <- function(args) .Call(ffi_symbol_operator, "preloaded_multi_mp_sgd_update", args, NULL)
 
 #' @noMd
-#' @title Operator preloaded_multi_mp_sgd_mom_update
-#' @description multi_mp_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.
+#' @title multi_mp_sgd_mom_update with its rates and decays in arrays
+#' @description multi_mp_sgd_mom_update with its rates and decays in arrays: the last inputs are lrs and wds.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
 #' @concept Optimizer updates
 #' @param data Input.
@@ -5281,8 +5281,8 @@ mx.varg.symbol.random_pdf_negative_binomial <- function(args) .Call(ffi_symbol_o
 mx.varg.symbol.internal.random_pdf_negative_binomial <- function(args) .Call(ffi_symbol_operator, "_random_pdf_negative_binomial", args, NULL)
 
 #' @noMd
-#' @title Operator random_pdf_generalized_negative_binomial
-#' @description Probability of x under the negative binomial law with mean mu and dispersion alpha: k = 1 / alpha, p = 1 / (1 + mu alpha).
+#' @title Negative binomial probability of x by mean mu and dispersion alpha
+#' @description Negative binomial probability of x by mean mu and dispersion alpha: k = 1 / alpha, p = 1 / (1 + mu alpha).
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
 #' @concept Random and sampling
 #' @param sample Points, native shape that of the parameters followed by any more dimensions.

@@ -80,6 +80,7 @@ rnn.graph.unroll <- function(num_rnn_layer, seq_len, input_size = NULL, num_embe
                              label_name = "label") {
   mx.rnn.internal.check(num_rnn_layer, input_size, num_embed, num_hidden, dropout, ignore_label, loss_output, config,
                         cell_type, masking, output_last_state, prefix)
+  mx.util.count(seq_len, "seq_len")
   name <- function(x) paste0(prefix, x)
   label <- mx.symbol.Variable(label_name)
   steps <- mx.rnn.internal.input(mx.symbol.Variable(data_name), input_size, num_embed, name)

@@ -31,7 +31,8 @@ mx.infer.internal.bind <- function(symbol, batch, arg.params, aux.params, on) {
 #' @param num_hidden Units of the layers.
 #' @param arg.params,aux.params Parameters, named lists of NDArrays. Others than the network's are ignored.
 #' @param input.params Named list of further inputs, such as `rnn.state` and `rnn.state.cell`; zeros without it.
-#' @param init_states List of NDArrays in the order of the arguments `init_*`; `NULL`: zeros.
+#' @param init_states List of NDArrays, named like the arguments `init_*` or in their order (which for several layers of
+#'   GRU is not that of the outputs); `NULL`: zeros.
 #' @param ctx Device.
 #' @return `mx.infer.rnn`: an R array `c(outputs, n)` without padding (`c(outputs, steps * n)` with an output for every
 #'   step). The others: a list of NDArrays named by output,
@@ -97,6 +98,8 @@ mx.infer.rnn.one.unroll <- function(infer.data, symbol, num_hidden, arg.params, 
   } else if (length(init_states) != length(names.init)) {
     mx.stop("value", "The network has ", length(names.init), " initial states (", mx.util.and(names.init), "), not ",
             length(init_states), ".")
+  } else if (setequal(names(init_states), names.init)) {
+    init_states <- init_states[names.init]
   }
   batch <- c(list(data = data), stats::setNames(lapply(init_states, mx.util.as.nd), names.init))
   # A label has no effect on outputs; its dim follows from the others, or is that of the data.

@@ -692,22 +692,17 @@ const mx_op mx_ops_optimizer[] = {
     MULTI_UPDATE("multi_mp_sgd_mom_update",
                  "mp_sgd_mom_update for several weights: inputs weight_0, grad_0, mom_0, weight32_0, weight_1, ...",
                  multi_momentum_table, multi_check, multi_mp_sgd_mom, in_place_4, ),
-    MULTI_UPDATE(
-        "preloaded_multi_sgd_update",
-        "multi_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and wds.",
-        preloaded_sgd_table, NULL, preloaded_sgd, in_place_2, ),
-    MULTI_UPDATE(
-        "preloaded_multi_sgd_mom_update",
-        "multi_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs and "
-        "wds.",
-        preloaded_momentum_table, NULL, preloaded_sgd_mom, in_place_3, ),
+    MULTI_UPDATE("preloaded_multi_sgd_update",
+                 "multi_sgd_update with its rates and decays in arrays: the last inputs are lrs and wds.",
+                 preloaded_sgd_table, NULL, preloaded_sgd, in_place_2, ),
+    MULTI_UPDATE("preloaded_multi_sgd_mom_update",
+                 "multi_sgd_mom_update with its rates and decays in arrays: the last inputs are lrs and wds.",
+                 preloaded_momentum_table, NULL, preloaded_sgd_mom, in_place_3, ),
     MULTI_UPDATE("preloaded_multi_mp_sgd_update",
-                 "multi_mp_sgd_update with the learning rates and weight decays in arrays: the last inputs are lrs and "
-                 "wds.",
+                 "multi_mp_sgd_update with its rates and decays in arrays: the last inputs are lrs and wds.",
                  preloaded_sgd_table, NULL, preloaded_mp_sgd, in_place_3, ),
     MULTI_UPDATE("preloaded_multi_mp_sgd_mom_update",
-                 "multi_mp_sgd_mom_update with the learning rates and weight decays in arrays: the last inputs are lrs "
-                 "and wds.",
+                 "multi_mp_sgd_mom_update with its rates and decays in arrays: the last inputs are lrs and wds.",
                  preloaded_momentum_table, NULL, preloaded_mp_sgd_mom, in_place_4, ),
     MULTI_UPDATE(
         "_multi_adamw_update",

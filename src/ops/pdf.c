@@ -334,7 +334,7 @@ const mx_op mx_ops_pdf[] = {
         "p)^x.",
         MX_STRINGS("out_grad", "sample", "k", "p"), "Numbers of successes.", "Probabilities, of the same shape."),
     PDF("generalized_negative_binomial", generalized_negative_binomial, 3, MX_STRINGS("sample", "mu", "alpha"),
-        "Probability of x under the negative binomial law with mean mu and dispersion alpha: k = 1 / alpha, p = 1 / (1 "
+        "Negative binomial probability of x by mean mu and dispersion alpha: k = 1 / alpha, p = 1 / (1 "
         "+ mu "
         "alpha).",
         MX_STRINGS("out_grad", "sample", "mu", "alpha"), "Means.", "Dispersions, of the same shape."),

@@ -146,4 +146,5 @@ test_that("wrong arguments are errors", {
   expect_error(rnn.graph.unroll(num_rnn_layer = 1, seq_len = 2, num_hidden = 2, num_decode = 2, config = "one-to-one",
                                 init.state = list()), "needs 2 symbols",
                class = "mxnet_value_error")
+  expect_error(rnn.graph.unroll(num_rnn_layer = 1, num_hidden = 2, num_decode = 2, config = "one-to-one"), "seq_len")
 })

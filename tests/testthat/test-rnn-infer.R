@@ -31,6 +31,17 @@ test_that("stepping one by one gives what the whole sequence gives", {
   }
 })
 
+test_that("initial states may be given by their names", {
+  net <- rnn.graph.unroll(num_rnn_layer = 2, seq_len = 1, input_size = 3, num_embed = 2, num_hidden = 2, num_decode = 3,
+                          config = "one-to-one", cell_type = "gru", loss_output = "softmax", output_last_state = TRUE)
+  states <- list(init_1_h = nd(matrix(0.5, 2, 1)), init_2_h = nd(matrix(-0.9, 2, 1)))
+  params <- do.call(params.of, c(list(net, data = c(1, 1), label = c(1, 1)), lapply(states, dim)))
+  run <- function(states) as.array(mx.infer.rnn.one.unroll(matrix(1), net, 2, params, NULL, init_states = states)[[1]])
+  expect_equal(run(states), run(rev(states)))
+  expect_equal(run(states), run(unname(states[grep("init", arguments(net), value = TRUE)])))
+  expect_false(isTRUE(all.equal(run(states), run(stats::setNames(states, rev(names(states)))))))
+})
+
 test_that("the fused operator carries its state through input.params", {
   net <- rnn.graph(num_rnn_layer = 2, input_size = 4, num_embed = 3, num_hidden = 5, num_decode = 4,
                    config = "one-to-one", cell_type = "lstm",
