@@ -68,7 +68,7 @@ mx.opt.create <- function(name, ...) {
 #'
 #' @param optimizer An optimizer, see [mx.opt.create()].
 #' @param weights List of NDArrays, whose dims the states get. `NULL` entries are skipped.
-#' @param ctx Device of the states.
+#' @param ctx Device of the states; when it is left out, that of each weight.
 #' @return A `function(weight, grad)` of two lists that returns the list of new weights; a `NULL` gradient gives `NULL`.
 #'   The input weights are not changed. The arrays of the result are overwritten by the next call: copy those that you
 #'   keep.
@@ -82,8 +82,11 @@ mx.opt.get.updater <- function(optimizer, weights, ctx) {
   mx.opt.internal.check(optimizer)
   if (!is.list(weights)) mx.stop("value", "`weights` must be a list of NDArrays, not ", mx.util.say(weights), ".",
                                  argument = "weights")
-  exec <- lapply(seq_along(weights), function(i)
-    if (!is.null(weights[[i]])) optimizer$create_exec(index = i, weight_dim = dim(weights[[i]]), ctx = ctx))
+  device <- if (missing(ctx)) mx.nd.internal.ctx else function(weight) ctx
+  exec <- lapply(seq_along(weights), function(i) {
+    w <- weights[[i]]
+    if (!is.null(w)) optimizer$create_exec(index = i, weight_dim = dim(w), ctx = device(w))
+  })
   function(weight, grad) {
     if (length(weight) != length(exec) || length(grad) != length(exec))
       mx.stop("value", "The updater needs ", length(exec), " weights and gradients, not ", length(weight), " and ",

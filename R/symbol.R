@@ -291,6 +291,8 @@ symbol.operator <- function(.op, .frame, ...) {
 #' @rdname mx.symbol
 #' @export
 mx.symbol.concat <- function(data, num.args, dim = NULL, name = NULL) {
+  if (!missing(num.args) && is.mx.symbol(num.args) || is.mx.symbol(dim))
+    mx.stop("value", "The symbols go into one list: mx.symbol.concat(list(a, b), num.args = 2).", argument = "data")
   args <- list(data = if (is.list(data)) data else list(data), name = name)
   if (!missing(num.args)) args$num_args <- num.args
   if (!is.null(dim)) args$dim <- dim

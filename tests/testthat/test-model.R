@@ -155,6 +155,8 @@ test_that("models print and summarize", {
   s <- summary(model)
   expect_identical(s$count, c(16L, 8L, 16L, 2L))
   expect_output(print(s), "total: 42")
+  model$arg.params$fc1_weight <- NULL
+  expect_output(print(model), "inputs: data and softmax_label; .*\n  without the parameters fc1_weight\n")
 })
 
 test_that("training for a while learns", {

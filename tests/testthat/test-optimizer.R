@@ -56,6 +56,14 @@ test_that("every optimizer follows its formula, with decay, clipping and rescali
   }), tolerance = 1e-5)
 })
 
+test_that("without a device an updater works where the weights are", {
+  w <- list(mx.nd.ones(2, mx.cpu(1)))
+  update <- mx.opt.get.updater(mx.opt.create("sgd", learning.rate = 0.5, momentum = 0.9), w)
+  new <- update(w, list(mx.nd.ones(2, mx.cpu(1))))[[1]]
+  expect_equal(as.array(new), c(0.5, 0.5))
+  expect_identical(ctx(new), mx.cpu(1))
+})
+
 test_that("clip_gradient = NULL is no clipping", {
   expect_equal(three("adadelta", clip_gradient = NULL), three("adadelta"))
 })

@@ -125,6 +125,8 @@ test_that("joining symbols", {
   s <- mx.symbol.concat(c(a, b), num.args = 2, dim = 1, name = "cc")
   expect_equal(mx.symbol.infer.shape(s, a = c(2, 5), b = c(3, 5))$out.shapes, list(cc_output = c(5L, 5L)))
   expect_warning(mx.symbol.Concat(c(a, b), num.args = 2, name = "cc"), "deprecated")
+  expect_error(mx.symbol.concat(a, b), "one list", class = "mxnet_value_error")
+  expect_error(mx.symbol.concat(a, num.args = 2, b), "one list", class = "mxnet_value_error")
   expect_equal(arguments(mx.symbol.add_n(a, b, name = "s")), c("a", "b"))
   expect_equal(arguments(mx.symbol.stack(list(a, b), axis = 0)), c("a", "b"))
 })
