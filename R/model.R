@@ -434,7 +434,8 @@ print.MXFeedForwardModel <- function(x, ...) {
       if (length(model$aux.params)) paste0(" and ", length(model$aux.params), " auxiliary states"), "\n", sep = "")
   inputs <- setdiff(model$symbol$arguments, names(model$arg.params))
   absent <- mx.util.ends(inputs, c("weight", "bias", "gamma", "beta")) # fixed parameters are not part of a model
-  cat("  inputs: ", mx.util.and(inputs[!absent], 8L), "; outputs: ", mx.util.and(model$symbol$outputs, 8L), "\n", sep = "")
+  cat("  inputs: ", mx.util.and(inputs[!absent], 8L), "; outputs: ", mx.util.and(model$symbol$outputs, 8L), "\n",
+      sep = "")
   if (any(absent)) cat("  without the parameters ", mx.util.and(inputs[absent], 8L), "\n", sep = "")
   history <- attr(x, "history")
   if (!is.null(history) && nrow(history)) {
