@@ -430,7 +430,7 @@ is.serialized <- function(model) is.list(model) && isTRUE(model[["is.serialized"
 print.MXFeedForwardModel <- function(x, ...) {
   model <- mx.model.internal.check(x)
   count <- sum(vapply(c(model$arg.params, model$aux.params), length, 0))
-  cat("<MXFeedForwardModel> ", format(count, big.mark = ","), " parameters in ", length(model$arg.params), " arrays",
+  cat("<MXFeedForwardModel> ", mx.util.thousands(count), " parameters in ", length(model$arg.params), " arrays",
       if (length(model$aux.params)) paste0(" and ", length(model$aux.params), " auxiliary states"), "\n", sep = "")
   inputs <- setdiff(model$symbol$arguments, names(model$arg.params))
   absent <- mx.util.ends(inputs, c("weight", "bias", "gamma", "beta")) # fixed parameters are not part of a model
@@ -463,6 +463,6 @@ summary.MXFeedForwardModel <- function(object, ...) {
 #' @export
 print.summary.MXFeedForwardModel <- function(x, ...) {
   print.data.frame(x, digits = 3, row.names = FALSE)
-  cat("total: ", format(sum(x$count), big.mark = ","), "\n", sep = "")
+  cat("total: ", mx.util.thousands(sum(x$count)), "\n", sep = "")
   invisible(x)
 }

@@ -174,7 +174,7 @@ print.MXNDArray <- function(x, ...) {
     cat(nd.header(x), "\n", sep = "")
     shown <- .Call(ffi_nd_head, x, min(most, 100))
     print(shown, ...)
-    cat(" [ ", format(length(x) - length(shown), big.mark = ","), " more elements ]\n", sep = "")
+    cat(" [ ", mx.util.thousands(length(x) - length(shown)), " more elements ]\n", sep = "")
   }
   invisible(shown)
 }

@@ -43,7 +43,7 @@ mx.progress.text <- function(iteration, first, last, nbatch, batches, examples, 
   parts <- c(
     epoch = sprintf("epoch %g/%g", iteration, last),
     batch = if (is.na(batches)) sprintf("batch %g", nbatch) else sprintf("batch %g/%g", nbatch, batches),
-    speed = paste(format(signif(speed, 3), big.mark = ",", scientific = FALSE, trim = TRUE), "examples/s"),
+    speed = paste(mx.util.thousands(signif(speed, 3)), "examples/s"),
     metric = if (!is.null(result)) paste(result$name, format(result$value, digits = 4)))
   if (!is.na(batches)) {
     done <- (iteration - first) * batches + nbatch

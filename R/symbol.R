@@ -267,9 +267,9 @@ symbol.memory <- function(symbol, shapes) {
 #' @export
 print.summary.MXSymbol <- function(x, ...) {
   table <- x$table
-  table$parameters <- format(table$parameters, big.mark = ",")
+  table$parameters <- format(mx.util.thousands(table$parameters), justify = "right")
   print(table, row.names = FALSE, right = FALSE)
-  cat("Parameters in all: ", format(x$parameters, big.mark = ","), "\n", sep = "")
+  cat("Parameters in all: ", mx.util.thousands(x$parameters), "\n", sep = "")
   if (!is.null(x$memory)) {
     size <- vapply(x$memory, mx.util.bytes, "")
     cat("Memory: ", size[["parameters"]], " of parameters; besides, ", size[["inference"]], " to predict, ",

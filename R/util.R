@@ -118,6 +118,10 @@ mx.util.and <- function(names, most = 6L) {
 # Bytes in words: 1.5 MB.
 mx.util.bytes <- function(n) format(structure(n, class = "object_size"), units = "auto", standard = "SI", digits = 1L)
 
+# Numbers with their thousands set apart: 12,345, or 12.345 where the comma is for decimals.
+mx.util.thousands <- function(n)
+  format(n, big.mark = if (getOption("OutDec") == ",") "." else ",", scientific = FALSE, trim = TRUE)
+
 # Dimensions as text: 2 x 3.
 mx.util.dim <- function(d) paste(d, collapse = " x ")
 

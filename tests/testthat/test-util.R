@@ -48,6 +48,15 @@ test_that("objects and lists are put in words", {
   expect_identical(and(letters, 2), "a, b and 24 more")
 })
 
+test_that("thousands are set apart, whatever the decimal mark", {
+  thousands <- mxnet:::mx.util.thousands
+  expect_identical(thousands(c(7, 1234567, 100000)), c("7", "1,234,567", "100,000"))
+  old <- options(OutDec = ",", scipen = -9)
+  on.exit(options(old))
+  expect_silent(text <- thousands(1234567))
+  expect_identical(text, "1.234.567")
+})
+
 test_that("NULL entries are filtered", {
   expect_identical(mxnet:::mx.util.filter.null(list(a = 1, b = NULL, c = 2)), list(a = 1, c = 2))
   expect_identical(mxnet:::mx.util.filter.null(list()), list())
