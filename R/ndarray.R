@@ -355,7 +355,19 @@ quantile.MXNDArray <- function(x, ...) quantile(as.double.MXNDArray(x), ...)
 is.na.MXNDArray <- function(x) is.na(as.array.MXNDArray(x))
 
 #' @export
+is.nan.MXNDArray <- function(x) is.nan(as.array.MXNDArray(x))
+
+#' @export
+is.finite.MXNDArray <- function(x) is.finite(as.array.MXNDArray(x))
+
+#' @export
+is.infinite.MXNDArray <- function(x) is.infinite(as.array.MXNDArray(x))
+
+#' @export
 anyNA.MXNDArray <- function(x, recursive = FALSE) anyNA(as.array.MXNDArray(x))
+
+#' @export
+diff.MXNDArray <- function(x, ...) diff(as.array.MXNDArray(x), ...)
 
 #' @export
 xtfrm.MXNDArray <- function(x) as.double.MXNDArray(x)

@@ -3,8 +3,9 @@
 #' Draw a network
 #'
 #' Returns a drawing of a symbol, or of an executor with the values it holds. Printing it in an interactive session
-#' shows it through Graphviz (package DiagrammeR or the program `dot`) and otherwise prints the Graphviz text; `plot()`
-#' draws it with base graphics, `as.character()` gives the text, and documents made with knitr get the SVG.
+#' shows it through Graphviz (package DiagrammeR or the program `dot`), or else with base graphics as `plot()` does;
+#' without a screen it prints the Graphviz text. `as.character()` gives that text, and documents made with knitr get the
+#' SVG.
 #'
 #' @param symbol A symbol, its JSON text, or an executor.
 #' @param shape Dims of the inputs, a named list or, for the input `data`, a vector: connections then carry the dims of
@@ -213,17 +214,18 @@ mx.viz.internal.dot <- function(graph, direction) {
 #' plot(graph.viz(net, variables = TRUE))
 #' @export
 print.mx.graph <- function(x, ...) {
-  if (interactive() && requireNamespace("DiagrammeR", quietly = TRUE)) {
+  if (!interactive()) {
+    cat(x$dot)
+  } else if (requireNamespace("DiagrammeR", quietly = TRUE)) {
     print(DiagrammeR::grViz(x$dot, width = x$width, height = x$height))
+  } else if (!is.null(svg <- mx.viz.internal.svg(x))) {
+    file <- tempfile(fileext = ".html")
+    writeLines(c("<meta charset='utf-8'>", svg), file)
+    getOption("viewer", utils::browseURL)(file)
+  } else if (grDevices::dev.interactive(orNone = TRUE)) {
+    plot(x)
   } else {
-    svg <- if (interactive()) mx.viz.internal.svg(x)
-    if (is.null(svg)) {
-      cat(x$dot)
-    } else {
-      file <- tempfile(fileext = ".html")
-      writeLines(c("<meta charset='utf-8'>", svg), file)
-      getOption("viewer", utils::browseURL)(file)
-    }
+    cat(x$dot)
   }
   invisible(x)
 }

@@ -148,6 +148,11 @@ test_that("more of R works on arrays", {
   v <- c(3, NA, 1)
   expect_identical(is.na(nd(v)), is.na(v))
   expect_true(anyNA(nd(v)))
+  for (f in list(is.nan, is.finite, is.infinite)) {
+    all <- c(1, NaN, Inf, -Inf)
+    expect_identical(f(nd(all)), f(all))
+  }
+  expect_identical(diff(nd(c(1, 4, 9))), c(3, 5))
   expect_equal(as.array(sort(nd(c(3, 1, 2)))), 1:3)
   expect_equal(order(nd(c(3, 1, 2))), order(c(3, 1, 2)))
   expect_equal(as.array(rev(nd(1:3))), 3:1)

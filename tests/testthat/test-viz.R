@@ -84,6 +84,27 @@ test_that("drawings are plotted, and rendered where Graphviz is", {
   if (!is.null(svg)) expect_match(svg, "^<svg width=\"300px\"")
 })
 
+test_that("an interactive session draws on the screen, or prints where there is none", {
+  skip_on_os("windows")
+  skip_if(requireNamespace("DiagrammeR", quietly = TRUE), "DiagrammeR draws")
+  session <- function(screen) {
+    code <- c(paste0(".libPaths(", paste(deparse(.libPaths()), collapse = ""), ")"), "library(mxnet)",
+              "Sys.setenv(PATH = '')", # no Graphviz
+              "screen <- function(...) grDevices::pdf(NULL)", "options(device = 'screen')",
+              if (screen) "invisible(deviceIsInteractive('screen'))",
+              "graph.viz(mx.symbol.relu(mx.symbol.Variable('data')))", "cat(length(dev.list()), 'windows')")
+    out <- system2(file.path(R.home("bin"), "R"), c("--vanilla", "--interactive", "--quiet"), input = code,
+                   stdout = TRUE, stderr = TRUE)
+    paste(out, collapse = "\n")
+  }
+  with <- session(TRUE)
+  expect_match(with, "1 windows", fixed = TRUE)
+  expect_false(grepl("digraph", with, fixed = TRUE))
+  without <- session(FALSE)
+  expect_match(without, "0 windows", fixed = TRUE)
+  expect_match(without, "digraph", fixed = TRUE)
+})
+
 test_that("JSON text is drawn too", {
   expect_identical(graph.viz(lenet()$as.json())$dot, graph.viz(lenet())$dot)
   expect_error(graph.viz("net"), class = "mxnet_format_error")
