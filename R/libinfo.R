@@ -4,9 +4,8 @@
 #' threads computations on the CPU use. `mx.memory` tells how many bytes arrays occupy; `mx.memory.trim` gives back to
 #' the system what freed arrays left for reuse.
 #'
-#' Threads wait for each other by spinning, for 3 ms before they sleep. On a machine that is busy with other work too,
-#' two threads are then several times slower than one: use one, or start R with the environment variable
-#' `GOMP_SPINCOUNT=1000` (GCC's OpenMP reads it when R starts).
+#' That number is a limit. Threads wait for each other by spinning, so that one that has to share its core with another
+#' process holds up all: while other processes want the cores, fewer threads are used. Results do not depend on it.
 #'
 #' @param n Number of threads; 0: as many as there are cores (or `OMP_NUM_THREADS`); `NULL` only asks.
 #' @param ctx A context.

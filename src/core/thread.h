@@ -11,14 +11,19 @@
 int mx_threads(void);
 void mx_threads_set(int n); /* n < 1: back to the default. Tells OpenBLAS too. */
 
+/* How many of them are worth having now: fewer while other processes want the cores. */
+int mx_threads_now(void);
+
 /* For tests: all kernels use all threads, however little there is to do. */
 extern bool mx_threads_forced;
 
 /* Threads worth using for `work` units (elements touched, say) when one thread should have at least `grain`. */
 static inline int mx_threads_for(int64_t work, int64_t grain) {
-  int64_t n = mx_threads_forced ? INT64_MAX : work / (grain > 0 ? grain : 1);
-  int t = mx_threads();
-  return n < 1 ? 1 : n < t ? (int)n : t;
+  if (mx_threads_forced) return mx_threads();
+  int64_t n = work / (grain > 0 ? grain : 1);
+  if (n <= 1) return 1;
+  int t = mx_threads_now();
+  return n < t ? (int)n : t;
 }
 /* The same for work that may be beyond 2^63, such as the multiplications of a product. */
 static inline int mx_threads_for_work(double work, int64_t grain) {

@@ -1,9 +1,11 @@
 /* core/: errors, memory, dictionaries, parameters, shapes, arrays, conversion, pool, devices, random numbers, threads.
  */
+#include <omp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -599,6 +601,36 @@ TEST(thread_limits) {
   mx_threads_set(0);
   CHECK(mx_threads() >= 1);
 }
+/* Other processes want every core: fewer threads after a while. */
+TEST(threads_make_room_for_other_processes) {
+  enum { MOST = 64 };
+  pid_t other[2 * MOST];
+  mx_threads_set(0);
+  int cores = omp_get_num_procs() < MOST ? omp_get_num_procs() : MOST;
+  mx_threads_set(cores > 1 ? cores : 2);
+  fflush(stdout);
+  for (int i = 0; i < 2 * cores; i++)
+    if ((other[i] = fork()) == 0) {
+      alarm(20);
+      for (volatile int busy = 1; busy;) {
+      }
+    }
+  time_t begin = time(NULL);
+  while (mx_threads_now() == mx_threads() && time(NULL) < begin + 15)
+    for (volatile int i = 0; i < 100000; i++) {
+    }
+  CHECK(mx_threads_now() < mx_threads());
+  CHECK_INT(mx_threads_for(1000, 1), mx_threads_now());
+  mx_threads_forced = true;
+  CHECK_INT(mx_threads_for(1, 1), mx_threads());
+  mx_threads_forced = false;
+  for (int i = 0; i < 2 * cores; i++) {
+    kill(other[i], SIGKILL);
+    waitpid(other[i], NULL, 0);
+  }
+  mx_threads_set(0);
+  CHECK_INT(mx_threads_now(), mx_threads());
+}
 static bool stop_asked;
 static bool stop(void) { return stop_asked; }
 TEST(interruption) {
@@ -666,6 +698,7 @@ int main(int argc, char **argv) {
   RUN(philox_known_answers);
   RUN(random_sequence);
   RUN(thread_limits);
+  RUN(threads_make_room_for_other_processes);
   RUN(interruption);
   RUN(forked_child_computes);
   return check_finish();
