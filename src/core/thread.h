@@ -17,13 +17,19 @@ int mx_threads_now(void);
 /* For tests: all kernels use all threads, however little there is to do. */
 extern bool mx_threads_forced;
 
-/* Threads worth using for `work` units (elements touched, say) when one thread should have at least `grain`. */
-static inline int mx_threads_for(int64_t work, int64_t grain) {
-  if (mx_threads_forced) return mx_threads();
-  int64_t n = work / (grain > 0 ? grain : 1);
+/* Threads worth using for `work` units (elements touched, say) when one thread should have at least `grain`: at most,
+ * for workspace, and now. */
+static inline int mx_threads_at_most(int64_t work, int64_t grain) {
+  int64_t n = mx_threads_forced ? INT64_MAX : work / (grain > 0 ? grain : 1);
   if (n <= 1) return 1;
-  int t = mx_threads_now();
+  int t = mx_threads();
   return n < t ? (int)n : t;
+}
+static inline int mx_threads_for(int64_t work, int64_t grain) {
+  int n = mx_threads_at_most(work, grain);
+  if (n == 1 || mx_threads_forced) return n;
+  int t = mx_threads_now();
+  return n < t ? n : t;
 }
 /* The same for work that may be beyond 2^63, such as the multiplications of a product. */
 static inline int mx_threads_for_work(double work, int64_t grain) {

@@ -62,14 +62,15 @@ static mx_shape ranked_shape(const ranking *r, const mx_shape *data) {
 
 /* ---- the kernel ---- */
 
-static int ranking_threads(const ranking *r) { return mx_threads_for(r->outer * r->n * r->inner, 2048); }
+enum { GRAIN = 2048 };
+static int64_t ranking_work(const ranking *r) { return r->outer * r->n * r->inner; }
 
 static size_t scratch_bytes(const ranking *r, mx_dtype dtype) {
   return mx_order_bytes(r->n, dtype) + (((size_t)r->k * sizeof(int32_t) + 63) & ~(size_t)63);
 }
 static void ask_workspace(mx_call *c, const ranking *r) {
   int64_t rows = r->outer * r->inner;
-  int threads = ranking_threads(r);
+  int threads = mx_threads_at_most(ranking_work(r), GRAIN);
   if (threads > rows) threads = rows > 0 ? (int)rows : 1;
   c->workspace_bytes = (size_t)threads * scratch_bytes(r, c->in[0].dtype);
 }
@@ -107,7 +108,8 @@ static void rank(const mx_call *c, const ranking *r, const ranked *to) {
   size_t each = scratch_bytes(r, data->dtype), order = mx_order_bytes(r->n, data->dtype),
          es = mx_dtype_size(data->dtype);
   if (rows == 0 || r->k == 0) return;
-  int threads = ranking_threads(r), sets = (int)(c->workspace_bytes / each), workers = threads < sets ? threads : sets;
+  int threads = mx_threads_for(ranking_work(r), GRAIN), sets = (int)(c->workspace_bytes / each);
+  int workers = threads < sets ? threads : sets;
   if (workers > rows) workers = (int)rows;
 #pragma omp parallel for num_threads(workers) if (workers > 1)
   for (int w = 0; w < workers; w++) {
