@@ -216,6 +216,10 @@ all.equal.MXNDArray <- function(target, current, ..., tolerance = 1e-6) {
   all.equal(as.r(target), as.r(current), ..., tolerance = tolerance)
 }
 
+# What testthat compares.
+#' @exportS3Method waldo::compare_proxy
+compare_proxy.MXNDArray <- function(x, path) list(object = as.array.MXNDArray(x), path = path)
+
 #' @rdname as.array.MXNDArray
 #' @export
 t.MXNDArray <- function(x) {

@@ -217,6 +217,10 @@ all.equal.Rcpp_MXSymbol <- function(target, current, ...) {
   all.equal(.Call(ffi_symbol_json, target), .Call(ffi_symbol_json, current))
 }
 
+# What testthat compares.
+#' @exportS3Method waldo::compare_proxy
+compare_proxy.Rcpp_MXSymbol <- function(x, path) list(object = .Call(ffi_symbol_json, x), path = path)
+
 #' @rdname mx.symbol
 #' @export
 summary.Rcpp_MXSymbol <- function(object, ...) {

@@ -268,3 +268,9 @@ test_that("resident memory is flat after the first tenth of a loop, without gc()
                                                   array.batch.size = 20, verbose = FALSE)
   expect_lt(growth(200, train), 0.05)
 })
+
+test_that("expectations compare what arrays hold", {
+  expect_equal(nd(1:3) > 1, nd(c(0, 1, 1)))
+  expect_identical(nd(1:3), nd(1:3))
+  expect_error(expect_equal(nd(1:3), nd(c(1, 2, 4))), "not equal")
+})

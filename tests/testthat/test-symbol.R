@@ -119,6 +119,11 @@ test_that("groups, outputs, internals, children", {
   expect_equal(outputs(children(a)), character())
 })
 
+test_that("expectations compare what symbols say", {
+  expect_equal(mx.symbol.Variable("a"), mx.symbol.Variable("a"))
+  expect_error(expect_equal(mx.symbol.Variable("a"), mx.symbol.Variable("b")), "not equal")
+})
+
 test_that("joining symbols", {
   a <- mx.symbol.Variable("a")
   b <- mx.symbol.Variable("b")
