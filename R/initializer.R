@@ -20,7 +20,7 @@
 #' @return A function of `name`, `shape`, `ctx` and `allow.unknown`. It returns an NDArray, or `NULL` for a name that it
 #'   does not know when `allow.unknown` is `TRUE`.
 #' @section Errors: A name that ends in none of the words above is an `mxnet_value_error`, unless `allow.unknown`; so
-#'   are other words for `rnd_type` and `factor_type`, when the initializer is called.
+#'   are other words for `rnd_type` and `factor_type`.
 #' @examples
 #' mx.set.seed(1)
 #' init <- mx.init.Xavier(factor_type = "in", magnitude = 2)
@@ -64,17 +64,15 @@ mx.init.normal <- function(sd) {
 #' @export
 mx.init.Xavier <- function(rnd_type = "uniform", factor_type = "avg", magnitude = 3) {
   magnitude <- mx.util.scalar(magnitude, "magnitude", 0)
-  rnd_type <- mx.util.string(rnd_type, "rnd_type")
-  factor_type <- mx.util.string(factor_type, "factor_type")
+  rnd_type <- mx.util.choice(rnd_type, "rnd_type", c("uniform", "gaussian"))
+  factor_type <- mx.util.choice(factor_type, "factor_type", c("avg", "in", "out"))
   mx.init.internal.drawn(function(shape, ctx) {
     n <- length(shape)
     fan.out <- shape[n]
     fan.in <- if (n > 1L) prod(shape[-n]) else fan.out
-    factor <- switch(factor_type, avg = (fan.in + fan.out) / 2, "in" = fan.in, out = fan.out,
-                     mx.stop("value", "Not supported factor type. See usage of function mx.init.Xavier"))
+    factor <- switch(factor_type, avg = (fan.in + fan.out) / 2, "in" = fan.in, out = fan.out)
     scale <- sqrt(magnitude / factor)
-    switch(rnd_type, uniform = mx.runif(shape, -scale, scale, ctx), gaussian = mx.rnorm(shape, 0, scale, ctx),
-           mx.stop("value", "Not supported random type. See usage of function mx.init.Xavier"))
+    switch(rnd_type, uniform = mx.runif(shape, -scale, scale, ctx), gaussian = mx.rnorm(shape, 0, scale, ctx))
   }, "Xavier", rnd_type = rnd_type, factor_type = factor_type, magnitude = magnitude)
 }
 

@@ -198,8 +198,8 @@ mx.model.internal.data <- function(X, y, layout, batch.size, x.name, y.name, is.
   }
   for (x in if (several) X else list(X))
     if (is.numeric(x) && anyNA(x))
-      mx.stop("value", "`", x.name, "` has ", sum(is.na(x)),
-              " missing values; a network cannot be trained on these. Remove or impute them.")
+      mx.stop("value", "`", x.name, "` has missing values (", sum(is.na(x)),
+              "); a network cannot be trained on these. Remove or impute them.")
   mx.model.init.iter(X, y, batch.size, is.train)
 }
 
@@ -209,7 +209,7 @@ mx.model.internal.labels <- function(y, name) {
   if (is.data.frame(y)) y <- as.matrix(y)
   if (!is.null(y) && !is.numeric(y) && !is.logical(y) && !inherits(y, "MXNDArray"))
     mx.stop("value", "`", name, "` must be numbers (classes count from 0) or a factor, not ", mx.util.say(y), ".")
-  if (is.numeric(y) && anyNA(y)) mx.stop("value", "`", name, "` has ", sum(is.na(y)), " missing values.")
+  if (is.numeric(y) && anyNA(y)) mx.stop("value", "`", name, "` has missing values (", sum(is.na(y)), ").")
   y
 }
 

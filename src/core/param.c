@@ -27,11 +27,11 @@ static const char *range_text(const mx_param *p, const char *noun, char *buf, si
   if (isinf(p->min) && isinf(p->max))
     snprintf(buf, size, "%s", noun);
   else if (isinf(p->max))
-    snprintf(buf, size, "%s >= %g", noun, p->min);
+    snprintf(buf, size, "%s >= %.10g", noun, p->min);
   else if (isinf(p->min))
-    snprintf(buf, size, "%s <= %g", noun, p->max);
+    snprintf(buf, size, "%s <= %.10g", noun, p->max);
   else
-    snprintf(buf, size, "%s in [%g, %g]", noun, p->min, p->max);
+    snprintf(buf, size, "%s in [%.10g, %.10g]", noun, p->min, p->max);
   return buf;
 }
 
