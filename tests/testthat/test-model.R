@@ -51,7 +51,8 @@ test_that("wrong data is refused with a reason", {
   holes <- d
   holes$data[1, 3] <- NA
   expect_error(fit(net, holes$data, d$label), "`X` has missing values (1)", fixed = TRUE, class = "mxnet_value_error")
-  expect_error(fit(net, d$data, c(NA, d$label[-1])), "`y` has missing values (1)", fixed = TRUE, class = "mxnet_value_error")
+  expect_error(fit(net, d$data, c(NA, d$label[-1])), "`y` has missing values (1)", fixed = TRUE,
+               class = "mxnet_value_error")
   expect_error(fit(net, d$data, as.character(d$label)), "`y` must be numbers", class = "mxnet_value_error")
   expect_error(fit(net, "a", 1), "`X` must be a numeric array", class = "mxnet_value_error")
   expect_error(fit(net, data.frame(a = letters), 1:26), "columns that are no numbers", class = "mxnet_value_error")
