@@ -174,10 +174,11 @@ mx.model.buckets <- function(symbol, train.data, eval.data = NULL, metric = NULL
   aux.params <- mx.model.internal.params(aux.params, "aux.params")
   fixed.params <- mx.util.names(fixed.params, "fixed.params")
   verbose <- mx.util.flag(verbose, "verbose")
-  if (several && !inherits(train.data, "BucketIter"))
+  bucketed <- mx.bucket.internal.is(train.data)
+  if (several && !bucketed)
     mx.stop("value", "A list of symbols needs a bucket iterator (mx.io.bucket.iter).")
   devices <- mx.util.devices(ctx)
-  if (inherits(train.data, "BucketIter")) train.data$reset()
+  if (bucketed) train.data$reset()
   batch <- mx.model.internal.first(train.data)
   # Every bucket has the parameters of the first, which is the one of the result too.
   first <- if (several) symbol[[1L]] else symbol
@@ -199,6 +200,10 @@ mx.model.buckets <- function(symbol, train.data, eval.data = NULL, metric = NULL
                          grad.req, NULL, begin.round, num.round, optimizer, metric, metric_cpu, epoch.end.callback,
                          batch.end.callback, kvstore, verbose)
 }
+
+# The package's own iterator, or one that tells as it does which bucket a batch is of.
+mx.bucket.internal.is <- function(iter)
+  inherits(iter, "BucketIter") || !is.null(tryCatch(iter$bucketID, error = function(e) NULL))
 
 # Which entry of a batch each input of the network gets.
 mx.bucket.internal.feed <- function(symbol, batch) {
@@ -245,9 +250,9 @@ mx.model.train.buckets <- function(symbol, ctx, train.data, eval.data, dlist, ar
                 epoch.end.callback, batch.end.callback, verbose, metric_cpu)
 }
 
-# A batch of a certain bucket, for its shapes.
+# A batch of a certain bucket, for its shapes; `otherwise` when there is none.
 mx.bucket.internal.batch <- function(iter, bucket, otherwise) {
-  arrays <- iter$arrays[[bucket]]
-  if (is.null(arrays)) return(otherwise)
-  lapply(arrays, mx.io.internal.permute, rep_len(seq_len(length(arrays$seq.mask)), iter$batch.size))
+  if (identical(names(iter$bucketID), bucket)) return(otherwise)
+  while (iter$iter.next()) if (identical(names(iter$bucketID), bucket)) return(iter$value())
+  otherwise
 }

@@ -251,6 +251,7 @@ mx.nd.arraypacker <- function() {
     if (!identical(own[-k], d[-length(d)]))
       mx.stop("shape", "Arrays of dim ", mx.util.dim(d), " and ", mx.util.dim(own), " cannot be joined.",
               argument = "ndarray")
+    pad <- if (length(pad)) as.numeric(pad)[1L] else 0 # what iterators of users return
     keep <- own[k] - pad * max(1, own[k] %/% examples)
     values <- as.vector(mx.util.as.array(ndarray))
     if (pad > 0) values <- values[seq_len(prod(own[-k]) * keep)]

@@ -302,7 +302,7 @@ mx.model.train <- function(symbol, ctx, input.shape, output.shape, arg.params, a
                            optimizer, train.data, eval.data, metric, epoch.end.callback, batch.end.callback, kvstore,
                            fixed.param = NULL, verbose = TRUE, metric_cpu = TRUE, feed = NULL) {
   shapes <- c(input.shape, output.shape)
-  if (is.null(feed)) feed <- stats::setNames(names(shapes), names(shapes))
+  if (is.null(feed)) feed <- stats::setNames(c(names(input.shape), rep("label", length(output.shape))), names(shapes))
   slices <- mx.model.slice.shape(shapes, length(ctx))
   net <- mx.net.new(symbol, ctx, slices[[1L]]$shape, arg.params, aux.params, fixed.param)
   label <- mx.train.internal.label(feed, names(output.shape))

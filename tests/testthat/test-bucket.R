@@ -166,3 +166,40 @@ test_that("training on buckets says what is wrong", {
   expect_error(mx.model.buckets(mx.symbol.Variable("x") * 2, it, verbose = FALSE), "takes none of the entries",
                class = "mxnet_value_error")
 })
+
+test_that("bucket iterators of users train and predict as the package's own", {
+  Wrapped <- setRefClass("WrappedBuckets", contains = "Rcpp_MXArrayDataIter", fields = c("inner", "bucketID"),
+    methods = list(
+      initialize = function(inner = NULL) {
+        .self$inner <- inner
+        .self
+      },
+      reset = function() inner$reset(),
+      iter.next = function() {
+        more <- inner$iter.next()
+        .self$bucketID <- inner$bucketID
+        more
+      },
+      value = function() inner$value(),
+      num.pad = function() c(pad = inner$num.pad())))
+  set.seed(1)
+  bucket <- function(length, n) list(data = matrix(sample(0:3, length * n, TRUE), length), label = rep_len(0:1, n))
+  buckets <- list("5" = bucket(5, 7), "3" = bucket(3, 6))
+  own <- mx.io.bucket.iter(buckets, batch.size = 4)
+  # The first symbol is not that of the first batch.
+  nets <- lapply(c("3" = 3, "5" = 5), function(length)
+    rnn.graph.unroll(num_rnn_layer = 1, seq_len = length, input_size = 4, num_embed = 2, num_hidden = 3, num_decode = 2,
+                     config = "seq-to-one", cell_type = "gru", loss_output = "softmax"))
+  train <- function(iter) {
+    mx.set.seed(1)
+    mx.model.buckets(nets, iter, num.round = 2, verbose = FALSE,
+                     optimizer = mx.opt.create("sgd", learning.rate = 0.1))
+  }
+  model <- train(Wrapped$new(own))
+  expect_equal(values(model$arg.params), values(train(own)$arg.params))
+  expect_error(train(mx.io.arrayiter(matrix(1, 3, 4), 1:4)), "needs a bucket iterator", class = "mxnet_value_error")
+  whole <- rnn.graph(num_rnn_layer = 1, input_size = 4, num_embed = 2, num_hidden = 3, num_decode = 2,
+                     config = "seq-to-one", cell_type = "gru", loss_output = "softmax")
+  model <- mx.model.buckets(whole, own, verbose = FALSE)
+  expect_identical(mx.infer.rnn(Wrapped$new(own), model), mx.infer.rnn(own, model))
+})

@@ -267,3 +267,17 @@ test_that("executors give their working memory back when training is over, whate
   try(fit(net.classifier(), d$data, d$label, batch.end.callback = function(...) stop("over")), silent = TRUE)
   expect_identical(rested, 2)
 })
+
+test_that("the training loop can be called by itself", {
+  d <- data.plane(20)
+  net <- net.classifier()
+  shapes <- list(list(data = c(2, 10)), list(softmax_label = 10))
+  start <- mx.model.init.params(net, shapes[[1]], shapes[[2]], mx.init.uniform(0.1), mx.cpu())
+  model <- mxnet:::mx.model.train(net, list(mx.cpu()), shapes[[1]], shapes[[2]], start$arg.params, start$aux.params,
+                                  1, 2, mx.opt.create("sgd", learning.rate = 0.1, rescale.grad = 0.1),
+                                  mx.io.arrayiter(d$data, d$label, batch.size = 10), NULL, NULL, NULL, NULL, NULL,
+                                  verbose = FALSE)
+  same <- fit(net, mx.io.arrayiter(d$data, d$label, batch.size = 10), arg.params = start$arg.params, num.round = 2,
+              learning.rate = 0.1)
+  expect_equal(values(model$arg.params), values(same$arg.params), tolerance = 1e-6)
+})
