@@ -4,8 +4,8 @@
 #'
 #' Returns a drawing of a symbol, or of an executor with the values it holds. Printing it in an interactive session
 #' shows it through Graphviz (package DiagrammeR or the program `dot`), or else with base graphics as `plot()` does;
-#' without a screen it prints the Graphviz text. `as.character()` gives that text, and documents made with knitr get the
-#' SVG.
+#' without a screen it prints the Graphviz text. `as.character()` gives that text. Documents made with knitr and Jupyter
+#' notebooks show the drawing.
 #'
 #' @param symbol A symbol, its JSON text, or an executor.
 #' @param shape Dims of the inputs, a named list or, for the input `data`, a vector: connections then carry the dims of
@@ -255,6 +255,19 @@ knit_print.mx.graph <- function(x, ...) {
     return(invisible(x))
   }
   knitr::asis_output(paste0("\n<div>\n", svg, "\n</div>\n"))
+}
+
+# Jupyter notebooks: the SVG of Graphviz, or that of plot().
+#' @exportS3Method repr::repr_html
+repr_html.mx.graph <- function(obj, ...) {
+  svg <- mx.viz.internal.svg(obj)
+  if (!is.null(svg) || !capabilities("cairo")) return(svg)
+  file <- tempfile(fileext = ".svg")
+  on.exit(unlink(file))
+  size <- function(px) if (is.null(px)) 7 else px / 72
+  grDevices::svg(file, size(obj$width), size(obj$height))
+  tryCatch(plot(obj), finally = grDevices::dev.off())
+  paste(readLines(file)[-1L], collapse = "\n") # without the XML declaration
 }
 
 #' @rdname print.mx.graph

@@ -105,6 +105,15 @@ test_that("an interactive session draws on the screen, or prints where there is 
   expect_match(without, "digraph", fixed = TRUE)
 })
 
+test_that("notebooks show an SVG", {
+  skip_if_not(capabilities("cairo"))
+  before <- grDevices::dev.list()
+  html <- mxnet:::repr_html.mx.graph(graph.viz(lenet(), graph.width.px = 300))
+  expect_match(html, "^<svg")
+  expect_match(html, "</svg>")
+  expect_identical(grDevices::dev.list(), before)
+})
+
 test_that("JSON text is drawn too", {
   expect_identical(graph.viz(lenet()$as.json())$dot, graph.viz(lenet())$dot)
   expect_error(graph.viz("net"), class = "mxnet_format_error")
