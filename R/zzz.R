@@ -33,6 +33,7 @@
 .onLoad <- function(libname, pkgname) {
   ns <- topenv()
   registerS3method("predict", "MXFeedForwardModel", mx.model.predict, asNamespace("stats"))
+  assign("predict.MXFeedForwardModel", mx.model.predict, ns) # scripts call it by this name
   .Call(ffi_initialize, ns, new("Rcpp_MXSymbol"), new("Rcpp_MXExecutor"))
 }
 

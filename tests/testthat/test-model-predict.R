@@ -26,6 +26,8 @@ test_that("arguments are MXNet's, by position and by name", {
   expected <- by.hand(model, X)
   expect_equal(predict(model, X, NULL, 4, "colmajor", FALSE), expected, tolerance = 1e-6)
   expect_equal(predict(model = model, X = X, array.layout = "colmajor"), expected, tolerance = 1e-6)
+  expect_equal(getFromNamespace("predict.MXFeedForwardModel", "mxnet")(model, X, array.layout = "colmajor"), expected,
+               tolerance = 1e-6)
   expect_named(formals(getS3method("predict", "MXFeedForwardModel")),
                c("model", "X", "ctx", "array.batch.size", "array.layout", "allow.extra.params"))
 })
