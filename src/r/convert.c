@@ -196,10 +196,14 @@ bool mxr_flag(SEXP x, const char *argument) {
   return value != 0;
 }
 
-const char *mxr_string(SEXP x, const char *argument) {
+static SEXP one_string(SEXP x, const char *argument) {
   if (TYPEOF(x) != STRSXP || XLENGTH(x) != 1 || STRING_ELT(x, 0) == NA_STRING) mxr_stop_type(argument, "a string", x);
-  return Rf_translateCharUTF8(STRING_ELT(x, 0));
+  return STRING_ELT(x, 0);
 }
+
+const char *mxr_string(SEXP x, const char *argument) { return Rf_translateCharUTF8(one_string(x, argument)); }
+
+const char *mxr_path(SEXP x) { return Rf_translateChar(one_string(x, "filename")); }
 
 /* ---- contexts ---- */
 

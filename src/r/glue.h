@@ -127,6 +127,7 @@ SEXP mxr_names_to_r(const mx_names *names);
 /* TRUE or FALSE, else raises. */
 bool mxr_flag(SEXP x, const char *argument);
 const char *mxr_string(SEXP x, const char *argument); /* UTF-8; lives until the call from R returns */
+const char *mxr_path(SEXP x);                         /* of a file: in the locale's encoding, as the system wants it */
 
 /* list(device =, id =) of an MXContext; NULL: the default context. */
 MX_NODISCARD mx_status mxr_device(SEXP ctx, mx_device **out, mx_error *err);

@@ -397,7 +397,7 @@ SEXP ffi_nd_assign(SEXP nd, SEXP index, SEXP value) {
 /* ---- files ---- */
 
 SEXP ffi_nd_save(SEXP list, SEXP path) {
-  const char *file = mxr_string(path, "filename");
+  const char *file = mxr_path(path);
   int n = (int)XLENGTH(list);
   SEXP names = PROTECT(Rf_getAttrib(list, R_NamesSymbol));
   mx_array **array = (mx_array **)R_alloc((size_t)n + 1, sizeof(*array));
@@ -418,7 +418,7 @@ static void release_list(void *list) {
 }
 
 SEXP ffi_nd_load(SEXP path, SEXP ctx) {
-  const char *file = mxr_string(path, "filename");
+  const char *file = mxr_path(path);
   mx_device *device;
   mx_error err;
   mx_status status;

@@ -315,7 +315,7 @@ SEXP ffi_symbol_describe(SEXP x) { return text_of(x, mx_symbol_describe); }
 
 /* Any text to a file, which appears whole or not at all. */
 SEXP ffi_text_save(SEXP text, SEXP path) {
-  const char *content = mxr_string(text, "text"), *file = mxr_string(path, "filename");
+  const char *content = mxr_string(text, "text"), *file = mxr_path(path);
   mx_error err;
   MXR_CHECK(mx_file_save_text(file, content, &err), err);
   return R_NilValue;

@@ -269,6 +269,17 @@ test_that("resident memory is flat after the first tenth of a loop, without gc()
   expect_lt(growth(200, train), 0.05)
 })
 
+test_that("files are found in any locale", {
+  skip_on_os("windows")
+  dir <- tempfile("\u00e9t\u00e9 ")
+  skip_if_not(dir.create(dir), "no such names here")
+  code <- c(sprintf("setwd(list.files(%s, '^.+t.+ ', full.names = TRUE)[1])", encodeString(dirname(dir), quote = "'")),
+            "here <- function(name) file.path(getwd(), name)", "mx.nd.save(mx.nd.ones(2), here('a.nd'))",
+            "mx.symbol.save(mx.symbol.Variable('a'), here('s'))",
+            "list(as.array(mx.nd.load(here('a.nd'))[[1]]), arguments(mx.symbol.load(here('s'))))")
+  expect_identical(in.fresh.session(code, env = "LC_ALL=C"), list(c(1, 1), "a"))
+})
+
 test_that("expectations compare what arrays hold", {
   expect_equal(nd(1:3) > 1, nd(c(0, 1, 1)))
   expect_identical(nd(1:3), nd(1:3))
