@@ -87,49 +87,57 @@ BucketIter <- setRefClass(
       batch <<- 0
       .self
     },
-    reset = function() {
-      count <- batch.per.bucket
-      plan <- stats::setNames(sequence(count), rep(bucket.names, count))
-      n <- count * batch.size - last.batch.pad
-      if (shuffle) {
-        mx.util.with.seed(seed + epoch, {
-          bucket.plan <<- plan[sample.int(length(plan))]
-          order <<- lapply(n, sample.int)
-        })
-      } else {
-        bucket.plan <<- plan
-        order <<- lapply(n, function(i) NULL)
-      }
-      epoch <<- epoch + 1
-      batch <<- 0
-    },
-    iter.next = function() {
-      if (!length(bucket.plan)) mx.stop("state", "Call $reset() before $iter.next().")
-      if (batch >= batch.per.epoch) return(FALSE)
-      batch <<- batch + 1
-      bucketID <<- bucket.plan[batch]
-      TRUE
-    },
-    value = function() {
-      if (!length(bucketID)) mx.stop("state", "Call $iter.next() before $value().")
-      b <- names(bucketID)
-      n <- length(arrays[[b]]$seq.mask)
-      begin <- (bucketID[[1L]] - 1) * batch.size
-      end <- begin + batch.size
-      if (end <= n && is.null(order[[b]])) return(lapply(arrays[[b]], mx.nd.slice, begin, end))
-      index <- (seq(begin, end - 1) %% n) + 1
-      if (!is.null(order[[b]])) index <- order[[b]][index]
-      lapply(arrays[[b]], mx.io.internal.permute, index)
-    },
+    reset = function() asNamespace("mxnet")$mx.bucket.internal.reset(.self),
+    iter.next = function() asNamespace("mxnet")$mx.bucket.internal.next(.self),
+    value = function() asNamespace("mxnet")$mx.bucket.internal.value(.self),
     num.pad = function() {
       b <- names(bucketID)
       if (length(bucketID) && bucketID == batch.per.bucket[[b]]) last.batch.pad[[b]] else 0
     },
     finalize = function() invisible(),
     show = function() {
-      cat("<BucketIter> ", length(bucket.names), " buckets (", mx.util.and(bucket.names), "), ", batch.per.epoch,
-          " batches of ", batch.size, "\n", sep = "")
+      cat("<BucketIter> ", length(bucket.names), " buckets (", asNamespace("mxnet")$mx.util.and(bucket.names), "), ",
+          batch.per.epoch, " batches of ", batch.size, "\n", sep = "")
     }))
+
+mx.bucket.internal.reset <- function(iter) {
+  count <- iter$batch.per.bucket
+  plan <- stats::setNames(sequence(count), rep(iter$bucket.names, count))
+  n <- count * iter$batch.size - iter$last.batch.pad
+  if (iter$shuffle) {
+    mx.util.with.seed(iter$seed + iter$epoch, {
+      iter$bucket.plan <- plan[sample.int(length(plan))]
+      iter$order <- lapply(n, sample.int)
+    })
+  } else {
+    iter$bucket.plan <- plan
+    iter$order <- lapply(n, function(i) NULL)
+  }
+  iter$epoch <- iter$epoch + 1
+  iter$batch <- 0
+}
+
+mx.bucket.internal.next <- function(iter) {
+  if (!length(iter$bucket.plan)) mx.stop("state", "Call $reset() before $iter.next().")
+  if (iter$batch >= iter$batch.per.epoch) return(FALSE)
+  iter$batch <- iter$batch + 1
+  iter$bucketID <- iter$bucket.plan[iter$batch]
+  TRUE
+}
+
+mx.bucket.internal.value <- function(iter) {
+  if (!length(iter$bucketID)) mx.stop("state", "Call $iter.next() before $value().")
+  b <- names(iter$bucketID)
+  arrays <- iter$arrays[[b]]
+  order <- iter$order[[b]]
+  n <- length(arrays$seq.mask)
+  begin <- (iter$bucketID[[1L]] - 1) * iter$batch.size
+  end <- begin + iter$batch.size
+  if (end <= n && is.null(order)) return(lapply(arrays, mx.nd.slice, begin, end))
+  index <- (seq(begin, end - 1) %% n) + 1
+  if (!is.null(order)) index <- order[index]
+  lapply(arrays, mx.io.internal.permute, index)
+}
 
 #' Train on buckets of sequences
 #'

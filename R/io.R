@@ -56,7 +56,8 @@ mx.io.internal.check <- function(x, name) {
   x
 }
 
-# A method that was not overridden, or an object without a source.
+# A method that was not overridden, or an object without a source. In a class that users derive, methods look for names
+# where that class was made: they reach the package's functions through its namespace.
 mx.io.internal.source <- function(source, method) {
   if (!is.list(source)) mx.stop("state", "An iterator class of one's own must define the method ", method, "().")
   source
@@ -69,10 +70,10 @@ mx.io.internal.source <- function(source, method) {
 Rcpp_MXDataIter <- setRefClass(
   "Rcpp_MXDataIter", fields = list(.source = "ANY"),
   methods = list(
-    iter.next = function() mx.io.internal.source(.source, "iter.next")$nxt(),
-    value = function() mx.io.internal.source(.source, "value")$value(),
-    num.pad = function() mx.io.internal.source(.source, "num.pad")$pad(),
-    reset = function() invisible(mx.io.internal.source(.source, "reset")$reset()),
+    iter.next = function() asNamespace("mxnet")$mx.io.internal.source(.source, "iter.next")$nxt(),
+    value = function() asNamespace("mxnet")$mx.io.internal.source(.source, "value")$value(),
+    num.pad = function() asNamespace("mxnet")$mx.io.internal.source(.source, "num.pad")$pad(),
+    reset = function() invisible(asNamespace("mxnet")$mx.io.internal.source(.source, "reset")$reset()),
     finalize = function() if (is.list(.source) && is.function(.source$close)) invisible(.source$close()),
     show = function() {
       cat("<", sub("^Rcpp_", "", class(.self)[1L]), ">", sep = "")

@@ -287,7 +287,9 @@ mx.model.internal.feed <- function(symbol, batch, input.names, output.names) {
 }
 
 mx.model.internal.named <- function(absent, text, known)
-  if (length(absent)) mx.stop("value", text, " ", mx.util.and(absent), "; there are ", mx.util.and(known, 12L), ".")
+  if (length(absent))
+    mx.stop("value", text, " ", mx.util.and(absent), "; ", if (length(known)) "there are ", mx.util.and(known, 12L),
+            if (!length(known)) "nothing there has a name", ".")
 
 mx.model.internal.inputs <- function(feed) !attr(feed, "labels")
 

@@ -203,3 +203,18 @@ test_that("bucket iterators of users train and predict as the package's own", {
   model <- mx.model.buckets(whole, own, verbose = FALSE)
   expect_identical(mx.infer.rnn(Wrapped$new(own), model), mx.infer.rnn(own, model))
 })
+
+test_that("classes of users can be derived from bucket iterators", {
+  Doubled <- setRefClass("Doubled", contains = "BucketIter", where = globalenv(), methods = list(
+    value = function() lapply(callSuper(), function(a) a * 2)))
+  own <- mx.io.bucket.iter(list("2" = list(data = matrix(1:8, 2), label = 1:4)), batch.size = 3, shuffle = TRUE)
+  derived <- Doubled$new(buckets = own$buckets, arrays = own$arrays, batch.size = 3, data.mask.element = 0,
+                         shuffle = TRUE, seed = own$seed)
+  expect_error(derived$iter.next(), "Call", class = "mxnet_state_error")
+  for (it in list(own, derived)) {
+    it$reset()
+    it$iter.next()
+  }
+  expect_equal(as.array(derived$value()$data), as.array(own$value()$data) * 2)
+  expect_output(print(derived), "1 buckets (2), 2 batches of 3", fixed = TRUE)
+})

@@ -84,7 +84,7 @@ test_that("wrong use is an error", {
   expect_error(mx.io.arrayiter(matrix(1:12, 2), 1:5), "data has 6 examples .* label has 5", class = "mxnet_value_error")
   expect_error(mx.io.arrayiter(1:4, 1:4, batch.size = 0), "`batch.size`", class = "mxnet_value_error")
   expect_error(mx.io.arrayiter(1:4, 1:4, shuffle = "a"), "`shuffle`", class = "mxnet_value_error")
-  Bare <- setRefClass("Bare", contains = "Rcpp_MXArrayDataIter")
+  Bare <- setRefClass("Bare", contains = "Rcpp_MXArrayDataIter", where = globalenv())
   expect_error(Bare$new()$iter.next(), "must define the method iter.next", class = "mxnet_state_error")
 })
 

@@ -74,6 +74,8 @@ test_that("wrong data is refused with a reason", {
   expect_error(fit(net, d$data, d$label, output.names = "answer"), "has no argument answer",
                class = "mxnet_value_error")
   expect_error(fit(net, list(image = d$data), d$label), "Batches have no entry data", class = "mxnet_value_error")
+  expect_error(mxnet:::mx.model.internal.named("data", "Batches have no entry", NULL), "nothing there has a name",
+               class = "mxnet_value_error")
   expect_warning(fit(net, d$data, d$label, optimizer = mx.opt.create("sgd"), learning.rate = 1),
                  "ignored: learning.rate")
 })
