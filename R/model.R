@@ -194,7 +194,7 @@ mx.model.internal.data <- function(X, y, layout, batch.size, x.name, y.name, is.
   if (layout == "rowmajor") {
     turn <- function(x) if (is.matrix(x)) t(x) else x
     X <- if (several) lapply(X, turn) else turn(X)
-    y <- turn(y)
+    y <- if (is.matrix(y) && ncol(y) == 1L) as.vector(y) else turn(y)
   }
   for (x in if (several) X else list(X))
     if (is.numeric(x) && anyNA(x))
@@ -205,6 +205,7 @@ mx.model.internal.data <- function(X, y, layout, batch.size, x.name, y.name, is.
 
 # Labels as numbers; classes of a factor count from 0.
 mx.model.internal.labels <- function(y, name) {
+  if (is.data.frame(y) && ncol(y) == 1L) y <- y[[1L]]
   if (is.factor(y)) y <- as.integer(y) - 1L
   if (is.data.frame(y)) y <- as.matrix(y)
   if (!is.null(y) && !is.numeric(y) && !is.logical(y) && !inherits(y, "MXNDArray"))

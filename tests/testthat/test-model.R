@@ -26,6 +26,9 @@ test_that("factors, several outputs and rows of labels are taken", {
     values(fit(net, X, y, num.round = 1, learning.rate = 0.1, ...)$arg.params)
   }
   expect_equal(train(factor(ifelse(d$label > 0, "yes", "no")), net), train(d$label, net))
+  column <- data.frame(class = factor(ifelse(d$label > 0, "yes", "no")))
+  for (y in list(as.matrix(d$label), data.frame(d$label), column))
+    expect_equal(train(y, net, X = t(d$data), array.layout = "rowmajor"), train(d$label, net))
   two <- rbind(d$label, 1 - d$label)
   expect_equal(train(t(two), net.regression(2), X = t(d$data), array.layout = "rowmajor"),
                train(two, net.regression(2)))
