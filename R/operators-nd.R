@@ -1507,6 +1507,12 @@ mx.nd.fill.element.0index <- function(lhs = NULL, mhs = NULL, rhs = NULL, out = 
   .Call(ffi_nd_operator, "fill_element_0index", list(lhs, mhs, rhs), out)
 }
 
+#' @rdname mx.symbol.khatri_rao
+#' @export
+mx.nd.khatri.rao <- function(args = NULL, out = NULL) {
+  .Call(ffi_nd_operator, "khatri_rao", list(args, NULL), out)
+}
+
 #' @rdname mx.symbol.linalg_potrf
 #' @export
 mx.nd.linalg.potrf <- function(A = NULL, out = NULL) {
@@ -1687,12 +1693,6 @@ mx.nd.linalg.sumlogdiag <- function(A = NULL, out = NULL) {
 
 mx.nd.internal.linalg.sumlogdiag <- function(A = NULL, out = NULL) {
   .Call(ffi_nd_operator, "_linalg_sumlogdiag", list(A), out)
-}
-
-#' @rdname mx.symbol.khatri_rao
-#' @export
-mx.nd.khatri.rao <- function(args = NULL, out = NULL) {
-  .Call(ffi_nd_operator, "khatri_rao", list(args, NULL), out)
 }
 
 #' @rdname mx.symbol.LinearRegressionOutput

@@ -3251,6 +3251,30 @@ mx.symbol.fill_element_0index <- function(lhs, mhs, rhs, ..., name = NULL) {
 mx.varg.symbol.fill_element_0index <- function(args) .Call(ffi_symbol_operator, "fill_element_0index", args, NULL)
 
 #' @noMd
+#' @title Column-wise Kronecker product
+#' @description Column-wise Kronecker product: column j of the output is the Kronecker product of the columns j of the inputs.
+#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
+#' @concept Linear algebra
+#' @param args Matrices with one number of columns, native shape (rows, columns).
+#' @param num_args Number of matrices. Integer from 1 to 65536.
+#' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
+#' @param name Name of the node; NULL makes one up.
+#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
+#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
+#' @examples
+#' mx.nd.khatri.rao(list(mx.nd.array(matrix(1:4, 2)), mx.nd.array(matrix(1:4, 2))))
+#' @name mx.symbol.khatri_rao
+NULL
+
+#' @rdname mx.symbol.khatri_rao
+#' @export
+mx.symbol.khatri_rao <- function(..., num_args = 1, name = NULL) {
+  symbol.operator("khatri_rao", environment(), ...)
+}
+
+mx.varg.symbol.khatri_rao <- function(args) .Call(ffi_symbol_operator, "khatri_rao", args, NULL)
+
+#' @noMd
 #' @title Cholesky factors: the lower triangular L with L transpose(L) = A
 #' @description Cholesky factors: the lower triangular L with L transpose(L) = A. A matrix that is not positive definite is an error.
 #' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
@@ -3692,30 +3716,6 @@ mx.symbol.linalg_sumlogdiag <- function(A, ..., name = NULL) {
 mx.varg.symbol.linalg_sumlogdiag <- function(args) .Call(ffi_symbol_operator, "linalg_sumlogdiag", args, NULL)
 
 mx.varg.symbol.internal.linalg_sumlogdiag <- function(args) .Call(ffi_symbol_operator, "_linalg_sumlogdiag", args, NULL)
-
-#' @noMd
-#' @title Column-wise Kronecker product
-#' @description Column-wise Kronecker product: column j of the output is the Kronecker product of the columns j of the inputs.
-#' @details Shapes and axes on this page are native: the reverse of R's \code{dim}, counted from 0; see \link{mxnet-package}.
-#' @concept Linear algebra
-#' @param args Matrices with one number of columns, native shape (rows, columns).
-#' @param num_args Number of matrices. Integer from 1 to 65536.
-#' @param ... Symbols, or lists of symbols; parameters with dots in the place of underscores.
-#' @param name Name of the node; NULL makes one up.
-#' @param out NULL, or an MXNDArray (a list of them for several outputs) to write into.
-#' @return \code{mx.symbol.*}: a symbol. \code{mx.nd.*}: an MXNDArray.
-#' @examples
-#' mx.nd.khatri.rao(list(mx.nd.array(matrix(1:4, 2)), mx.nd.array(matrix(1:4, 2))))
-#' @name mx.symbol.khatri_rao
-NULL
-
-#' @rdname mx.symbol.khatri_rao
-#' @export
-mx.symbol.khatri_rao <- function(..., num_args = 1, name = NULL) {
-  symbol.operator("khatri_rao", environment(), ...)
-}
-
-mx.varg.symbol.khatri_rao <- function(args) .Call(ffi_symbol_operator, "khatri_rao", args, NULL)
 
 #' @noMd
 #' @title Squared-error regression

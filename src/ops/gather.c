@@ -213,6 +213,20 @@ static mx_status set_kernel(const mx_call *c, mx_error *err) {
   MX_TRY(mx_copy_first(c, err));
   return scatter_points(&p, c->out[0].data, c->in[1].data, c->out[0].dtype, false, err);
 }
+/* The head, with zeros where values were replaced; and what it has there. */
+static mx_status set_gradient(mx_grad *g, mx_error *err) {
+  char text[MX_SHAPE_TEXT];
+  mx_entry in[3] = {MX_NO_ENTRY, g->in[1], g->in[2]}, there[2] = {MX_NO_ENTRY, g->in[2]};
+  MX_TRY(mx_grad_head(g, 0, &in[0], err));
+  there[0] = in[0];
+  if (g->wanted[0]) {
+    MX_TRY(mx_grad_call(g, "zeros_like", NULL, &in[1], 1, &in[1], err));
+    MX_TRY(mx_grad_call(g, "_scatter_set_nd",
+                        (const char *const[]){"shape", mx_shape_text(&g->in_shape[0], text), NULL}, in, 3,
+                        &g->in_grad[0], err));
+  }
+  return g->wanted[1] ? mx_grad_call(g, "gather_nd", NULL, there, 2, &g->in_grad[1], err) : MX_OK;
+}
 
 /* ---- ravel_multi_index, unravel_index ---- */
 
@@ -347,6 +361,7 @@ const mx_op mx_ops_gather[] = {
      .n_in = 3,
      .infer_shape = set_infer,
      .infer_dtype = set_dtype,
+     .gradient = set_gradient,
      .aliases_mem = mx_alias_first,
      .kernel = set_kernel},
     {.name = "_ravel_multi_index",

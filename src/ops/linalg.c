@@ -551,60 +551,6 @@ static mx_status sumlogdiag_gradient(mx_grad *g, mx_error *err) {
   return MX_LINALG_CALL(g, "_linalg_makediag", &g->in_grad[0], err, NULL, ratio);
 }
 
-/* ---- khatri_rao ---- */
-
-typedef struct khatri_params {
-  int64_t num_args;
-} khatri_params;
-static const mx_param khatri_table[] = {MX_P_INT(khatri_params, num_args, "1", 1, 1 << 16, "Number of matrices."),
-                                        MX_P_END};
-static int khatri_count(const void *params) { return (int)((const khatri_params *)params)->num_args; }
-
-static mx_status khatri_shape(const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out, mx_error *err) {
-  mx_shape want = mx_shape_of(1, MX_DIM_UNKNOWN);
-  for (int i = 0; i < n_in; i++) {
-    mx_shape matrix = mx_shape_of(MX_DIM_UNKNOWN, want.dim[1]);
-    MX_TRY(mx_shape_merge(&in[i], &matrix, "a matrix", err));
-    want.dim[1] = in[i].dim[1];
-    if (want.dim[0] < 0 || in[i].dim[0] < 0) {
-      want.dim[0] = MX_DIM_UNKNOWN;
-    } else {
-      mx_shape product = mx_shape_of(want.dim[0], in[i].dim[0]);
-      MX_TRY(mx_shape_check_size(&product, sizeof(double), err));
-      want.dim[0] *= in[i].dim[0];
-    }
-  }
-  return mx_shape_merge(&out[0], &want, "output", err);
-}
-MX_CLONES static void multiply_row(const void *x_, void *y_, int64_t n, mx_dtype dtype) {
-  MX_SWITCH_ALL(dtype, return, {
-    const T *x = x_;
-    T *y = y_;
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) y[j] = (T)(x[j] * y[j]);
-  })
-}
-/* Row (i, j, ...) of the output is the elementwise product of rows i, j, ... of the inputs. */
-static mx_status khatri_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
-  int64_t rows = c->out[0].shape.dim[0], cols = c->out[0].shape.dim[1];
-  size_t bytes = (size_t)cols * mx_dtype_size(c->out[0].dtype);
-#pragma omp parallel for num_threads(mx_threads_for(rows *cols * c->n_in, MX_GRAIN))
-  for (int64_t r = 0; r < rows; r++) {
-    char *y = (char *)c->out[0].data + (size_t)r * bytes;
-    int64_t rest = r;
-    for (int k = c->n_in - 1; k >= 0; k--) {
-      int64_t n = c->in[k].shape.dim[0];
-      const char *x = (const char *)c->in[k].data + (size_t)(rest % n) * bytes;
-      rest /= n;
-      if (k == c->n_in - 1)
-        memcpy(y, x, bytes);
-      else
-        multiply_row(x, y, cols, c->out[0].dtype);
-    }
-  }
-  return MX_OK;
-}
-
 /* ---- records ---- */
 
 static const mx_alias over_b[] = {{0, 1}, {-1, -1}};
@@ -769,18 +715,4 @@ const mx_op mx_ops_linalg[] = {
      .infer_dtype = mx_linalg_dtype,
      .gradient = sumlogdiag_gradient,
      .kernel = sumlogdiag_kernel},
-    {.name = "khatri_rao",
-     .in_names = MX_STRINGS("args"), /* as the R argument is called */
-     .family = FAMILY,
-     .doc = "Column-wise Kronecker product: column j of the output is the Kronecker product of the columns j of the "
-            "inputs.",
-     .in_doc = MX_STRINGS("Matrices with one number of columns, native shape (rows, columns)."),
-     .params = khatri_table,
-     .params_size = sizeof(khatri_params),
-     .n_in = 1,
-     .n_out = 1,
-     .num_args = "num_args",
-     .count_in = khatri_count,
-     .infer_shape = khatri_shape,
-     .kernel = khatri_kernel},
     {0}};

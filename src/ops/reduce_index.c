@@ -497,6 +497,27 @@ static mx_status sum_sq_kernel(const mx_call *c, mx_error *err) {
   }
   return MX_OK;
 }
+/* Twice the array times its element of the head. */
+static mx_status sum_sq_gradient(mx_grad *g, mx_error *err) {
+  for (int i = 0; i < g->n_in && g->out_grad[0].node; i++) {
+    if (!g->wanted[i] || mx_shape_size(&g->in_shape[i]) == 0) continue;
+    char begin[16], end[16], ones[MX_SHAPE_TEXT];
+    mx_shape one = {.ndim = g->in_shape[i].ndim};
+    mx_entry pair[2] = {g->in[i], g->out_grad[0]}, *factor = &pair[1];
+    for (int d = 0; d < one.ndim; d++) one.dim[d] = 1;
+    snprintf(begin, sizeof(begin), "%d", i);
+    snprintf(end, sizeof(end), "%d", i + 1);
+    const char *const slice[] = {"axis", "0", "begin", begin, "end", end, NULL};
+    MX_TRY(mx_grad_call(g, "slice_axis", slice, factor, 1, factor, err));
+    MX_TRY(mx_grad_call(g, "Reshape", (const char *const[]){"shape", mx_shape_text(&one, ones), NULL}, factor, 1,
+                        factor, err));
+    MX_TRY(mx_grad_call(g, "Cast", (const char *const[]){"dtype", mx_dtype_name(g->in_dtype[i]), NULL}, factor, 1,
+                        factor, err));
+    MX_TRY(mx_grad_call(g, "_mul_scalar", (const char *const[]){"scalar", "2", NULL}, factor, 1, factor, err));
+    MX_TRY(mx_grad_call(g, "broadcast_mul", NULL, pair, 2, &g->in_grad[i], err));
+  }
+  return MX_OK;
+}
 
 /* ---- records ---- */
 
@@ -603,6 +624,7 @@ const mx_op mx_ops_reduce_index[] = {
      .n_out = 1,
      .infer_shape = sum_sq_infer,
      .infer_dtype = to_float_dtype,
+     .gradient = sum_sq_gradient,
      .flags = MX_OP_ADDS,
      .prepare = sum_sq_prepare,
      .kernel = sum_sq_kernel},

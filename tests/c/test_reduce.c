@@ -255,6 +255,23 @@ static const char *shape_of(const char *op, const char *const *attrs, mx_shape i
   return text;
 }
 
+/* The output is float32 whatever the arrays are, too coarse for differences. */
+TEST(gradient_of_sums_of_squares) {
+  mx_array *in[3] = {call_random(MX_FLOAT64, mx_shape_of(2, 3), -1, 1, 1), call_array(MX_FLOAT64, mx_shape_of(0), NULL),
+                     call_random(MX_FLOAT64, mx_shape_of(4), -1, 1, 2)};
+  static const double head[] = {3, 5, -2};
+  call_bound b;
+  REQUIRE_OK(call_bind("multi_sum_sq", ATTRS("num_arrays", "3"), in, 3, 7, &b), call_error);
+  b.heads[0] = call_array(MX_FLOAT32, mx_shape_of(3), head);
+  CHECK_OK(mx_executor_forward(b.executor, true, &call_error), call_error);
+  CHECK_OK(mx_executor_backward(b.executor, b.heads, 1, &call_error), call_error);
+  for (int i = 0; i < 3; i++)
+    for (int64_t k = 0; k < mx_array_size(in[i]); k++)
+      CHECK_NEAR(call_value(b.grads[i], k), 2 * head[i] * call_value(in[i], k), 1e-12);
+  call_unbind(&b);
+  call_release(in, 3);
+}
+
 TEST(shapes) {
   char t[MX_SHAPE_TEXT];
   CHECK_TEXT(shape_of("sum", NULL, mx_shape_of(2, 3, 4), t), "(1,)");
@@ -293,6 +310,7 @@ int main(int argc, char **argv) {
   RUN(written_and_added);
   RUN(histograms);
   RUN(finite_or_not);
+  RUN(gradient_of_sums_of_squares);
   RUN(shapes);
   RUN(mistakes);
   return check_finish();
