@@ -90,6 +90,9 @@ mx.init.Xavier <- function(rnd_type = "uniform", factor_type = "avg", magnitude 
 mx.init.create <- function(initializer, shape.array, ctx = NULL, skip.unknown = TRUE) {
   mx.util.function(initializer, "initializer", "of a name and a shape (see mx.init)")
   skip.unknown <- mx.util.flag(skip.unknown, "skip.unknown")
+  if (!is.vector(shape.array) && !is.null(shape.array))
+    mx.stop("value", "`shape.array` must be a named list of dims, not ", mx.util.say(shape.array), ".",
+            argument = "shape.array")
   if (!length(shape.array)) return(list())
   if (is.null(names(shape.array))) mx.stop("value", "`shape.array` must be a named list of dims.")
   arrays <- mapply(function(name, shape) initializer(name, shape, ctx, allow.unknown = skip.unknown),

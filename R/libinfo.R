@@ -53,7 +53,11 @@ mx.threads <- function(n = NULL) {
 
 #' @rdname mx.info
 #' @export
-mx.memory <- function(ctx = mx.ctx.default()) .Call(ffi_memory, ctx$device_typeid)
+mx.memory <- function(ctx = mx.ctx.default()) {
+  if (!is.mx.context(ctx))
+    mx.stop("value", "`ctx` must be a context such as mx.cpu(), not ", mx.util.say(ctx), ".", argument = "ctx")
+  .Call(ffi_memory, ctx$device_typeid)
+}
 
 #' @rdname mx.info
 #' @export

@@ -368,7 +368,11 @@ mx.model.internal.new <- function(symbol, arg.params, aux.params)
 mx.model.internal.check <- function(model) {
   if (!inherits(model, "MXFeedForwardModel")) mx.stop("value", "`model` must be an MXFeedForwardModel, not ",
                                                       mx.util.say(model), ".")
-  if (is.serialized(model)) mx.unserialize(model) else model
+  if (is.serialized(model)) return(mx.unserialize(model))
+  if (!is.mx.symbol(model$symbol))
+    mx.stop("value", "`model` has no symbol: its element `symbol` is ", mx.util.say(model$symbol), ".",
+            argument = "model")
+  model
 }
 
 #' A model as plain R objects
@@ -391,9 +395,8 @@ mx.model.internal.check <- function(model) {
 #' mx.unserialize(plain)
 #' @export
 mx.serialize <- function(model) {
-  if (!inherits(model, "MXFeedForwardModel")) mx.stop("value", "`model` must be an MXFeedForwardModel, not ",
-                                                      mx.util.say(model), ".")
-  if (is.serialized(model)) return(model)
+  if (inherits(model, "MXFeedForwardModel") && is.serialized(model)) return(model)
+  model <- mx.model.internal.check(model)
   plain <- function(params) lapply(params, function(x) array(as.array(x), dim(x)))
   structure(list(symbol_json = model$symbol$as.json(), arg.params = plain(model$arg.params),
                  aux.params = plain(model$aux.params),

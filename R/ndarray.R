@@ -72,7 +72,8 @@ ctx <- function(nd) .Call(ffi_nd_context, nd)
 mx.nd.dtype <- function(nd) .Call(ffi_nd_dtype, nd)
 
 # Columns begin + 1 to end of the last dimension, without copying: the result shares its numbers with nd.
-mx.nd.slice <- function(nd, begin, end) .Call(ffi_nd_slice, nd, begin, end)
+mx.nd.slice <- function(nd, begin, end)
+  .Call(ffi_nd_slice, nd, mx.util.scalar(begin, "begin"), mx.util.scalar(end, "end"))
 
 #' Save and load arrays
 #'

@@ -138,6 +138,8 @@ mx.symbol.Custom <- function(..., op_type, name = NULL) {
 #' @param out `NULL`, or an `MXNDArray` (a list of them for several outputs) to write into.
 #' @export
 mx.nd.Custom <- function(data = NULL, op_type = NULL, ..., out = NULL) {
+  if (!is.null(data) && !is.MXNDArray(data) && !inherits(data, "list"))
+    mx.stop("value", "`data` must be an MXNDArray or a list of them, not ", mx.util.say(data), ".", argument = "data")
   given <- c(if (is.MXNDArray(data)) list(data) else data, list(...))
   arrays <- vapply(given, is.MXNDArray, NA)
   definition <- if (is.character(op_type) && length(op_type) == 1L) .custom[[op_type]]

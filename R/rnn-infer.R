@@ -89,6 +89,7 @@ mx.infer.rnn.one <- function(infer.data, symbol, arg.params, aux.params, input.p
 #' @export
 mx.infer.rnn.one.unroll <- function(infer.data, symbol, num_hidden, arg.params, aux.params, init_states = NULL,
                                     ctx = mx.cpu()) {
+  check.symbol(symbol)
   args <- symbol$arguments
   data <- mx.util.as.nd(infer.data)
   batch.size <- utils::tail(dim(data), 1L)

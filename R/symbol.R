@@ -101,6 +101,8 @@ mx.apply <- function(x, ...) {
 }
 
 symbol.apply <- function(x, args) {
+  if (!is.list(args) || is.object(args))
+    mx.stop("value", "`kwargs` must be a named list of symbols, not ", mx.util.say(args), ".", argument = "kwargs")
   name <- args$name
   args$name <- NULL
   .Call(ffi_symbol_compose, x, name, args)

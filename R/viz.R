@@ -36,6 +36,7 @@ graph.viz <- function(symbol, shape = NULL, direction = "TD", type = "graph", gr
   if (!is.null(graph.width.px)) mx.util.scalar(graph.width.px, "graph.width.px", 1)
   if (!is.null(graph.height.px)) mx.util.scalar(graph.height.px, "graph.height.px", 1)
   variables <- mx.util.flag(variables, "variables")
+  gradients <- mx.util.flag(gradients, "gradients")
   exec <- NULL
   if (is.character(symbol)) symbol <- mx.symbol.load.json(symbol)
   if (inherits(symbol, "Rcpp_MXExecutor")) {
@@ -142,7 +143,7 @@ mx.viz.internal.graph <- function(symbol, shape, exec, variables) {
   from <- unlist(t$inputs)
   to <- rep(seq_along(t$inputs), lengths(t$inputs))
   edges <- data.frame(from = as.integer(from), to = as.integer(to),
-                      label = if (length(dims)) mapply(text, from, unlist(t$indices)) else rep("",
+                      label = if (length(dims)) as.character(mapply(text, from, unlist(t$indices))) else rep("",
                           length(from)), back = logical(length(from)), stringsAsFactors = FALSE)
   list(nodes = nodes, edges = edges[edges$from %in% nodes$id & edges$to %in% nodes$id, ])
 }

@@ -122,6 +122,15 @@ static const char *tuple_text(const char *op, const char *key, bool reals, SEXP 
   return text;
 }
 
+static void refuse_bytes(SEXP element, const char *argument) {
+  if (Rf_getCharCE(element) == CE_BYTES) mxr_stop(MX_ERR_VALUE, "`%s` has bytes that are no text.", argument);
+}
+
+const char *mxr_text(SEXP element, const char *argument) {
+  refuse_bytes(element, argument);
+  return Rf_translateCharUTF8(element);
+}
+
 const char *mxr_attr_text(const char *op, const char *key, const mx_param *p, SEXP value) {
   char buf[64];
   bool list = p && (p->kind == MX_PARAM_TUPLE || p->kind == MX_PARAM_INTS || p->kind == MX_PARAM_FLOATS);
@@ -140,7 +149,7 @@ const char *mxr_attr_text(const char *op, const char *key, const mx_param *p, SE
   if (!Rf_isVectorAtomic(value) || Rf_isFactor(value)) stop_attr(op, key, expected, value);
   bool one = XLENGTH(value) == 1;
   if (one && TYPEOF(value) == STRSXP && STRING_ELT(value, 0) != NA_STRING)
-    return text_copy(Rf_translateCharUTF8(STRING_ELT(value, 0)));
+    return text_copy(mxr_text(STRING_ELT(value, 0), key));
   if (!one || ends_in_shape(key)) {
     if (p && !list) stop_attr(op, key, expected, value);
     return tuple_text(op, key, p && p->kind == MX_PARAM_FLOATS, value);
@@ -198,12 +207,17 @@ bool mxr_flag(SEXP x, const char *argument) {
 
 static SEXP one_string(SEXP x, const char *argument) {
   if (TYPEOF(x) != STRSXP || XLENGTH(x) != 1 || STRING_ELT(x, 0) == NA_STRING) mxr_stop_type(argument, "a string", x);
+  refuse_bytes(STRING_ELT(x, 0), argument);
   return STRING_ELT(x, 0);
 }
 
 const char *mxr_string(SEXP x, const char *argument) { return Rf_translateCharUTF8(one_string(x, argument)); }
 
 const char *mxr_path(SEXP x) { return Rf_translateChar(one_string(x, "filename")); }
+
+void mxr_check_list(SEXP x, const char *argument, const char *expected) {
+  if (TYPEOF(x) != VECSXP) mxr_stop_type(argument, expected, x);
+}
 
 /* ---- contexts ---- */
 

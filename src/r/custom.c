@@ -78,7 +78,7 @@ static SEXP call_to_r(request *q, const mx_tensor *results, const mx_tensor *mor
 /* c(code, message, argument, expected, actual) for an error. */
 static mx_status fail_from_r(SEXP text, mx_error *err) {
   const char *part[5];
-  for (int i = 0; i < 5; i++) part[i] = Rf_translateCharUTF8(STRING_ELT(text, i));
+  for (int i = 0; i < 5; i++) part[i] = mxr_text(STRING_ELT(text, i), "name");
   mx_status code = MX_ERR_CALLBACK;
   for (int i = 1; i < MX_ERR_CALLBACK; i++)
     if (!strcmp(part[0], mx_status_name((mx_status)i))) code = (mx_status)i;

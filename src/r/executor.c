@@ -334,6 +334,7 @@ SEXP ffi_exec_backward(SEXP exec, SEXP heads) {
   int n = (int)Rf_xlength(heads);
   mx_error err;
   mx_status status;
+  mxr_check_list(heads, "head.grads", "a list of MXNDArray");
   mx_array **head = (mx_array **)R_alloc((size_t)n + 1, sizeof(*head));
   for (int i = 0; i < n; i++) {
     SEXP v = VECTOR_ELT(heads, i);

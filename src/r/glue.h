@@ -126,8 +126,11 @@ void mxr_number_text(double x, char buf[32]);
 SEXP mxr_names_to_r(const mx_names *names);
 /* TRUE or FALSE, else raises. */
 bool mxr_flag(SEXP x, const char *argument);
-const char *mxr_string(SEXP x, const char *argument); /* UTF-8; lives until the call from R returns */
-const char *mxr_path(SEXP x);                         /* of a file: in the locale's encoding, as the system wants it */
+const char *mxr_string(SEXP x, const char *argument);     /* UTF-8; lives until the call from R returns */
+const char *mxr_text(SEXP element, const char *argument); /* the same of one element of a character vector */
+const char *mxr_path(SEXP x); /* of a file: in the locale's encoding, as the system wants it */
+/* Raises unless x is a list. */
+void mxr_check_list(SEXP x, const char *argument, const char *expected);
 
 /* list(device =, id =) of an MXContext; NULL: the default context. */
 MX_NODISCARD mx_status mxr_device(SEXP ctx, mx_device **out, mx_error *err);

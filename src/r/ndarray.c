@@ -404,7 +404,7 @@ SEXP ffi_nd_save(SEXP list, SEXP path) {
   const char **name = (const char **)R_alloc((size_t)n + 1, sizeof(*name));
   for (int i = 0; i < n; i++) {
     array[i] = mxr_ndarray(VECTOR_ELT(list, i), "ndarray");
-    if (names != R_NilValue) name[i] = Rf_translateCharUTF8(STRING_ELT(names, i));
+    if (names != R_NilValue) name[i] = mxr_text(STRING_ELT(names, i), "names");
   }
   mx_error err;
   MXR_CHECK(mx_params_save(file, array, names == R_NilValue ? NULL : name, n, &err), err);

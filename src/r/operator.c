@@ -143,7 +143,7 @@ static void add_inputs(mx_array **in, int *n, SEXP value, const char *argument) 
 static void add_rest(const mx_op *op, mxr_attrs *attrs, SEXP values) {
   SEXP names = PROTECT(Rf_getAttrib(values, R_NamesSymbol));
   for (R_xlen_t i = 0; i < XLENGTH(values); i++) {
-    const char *key = Rf_translateCharUTF8(STRING_ELT(names, i));
+    const char *key = mxr_text(STRING_ELT(names, i), "names");
     mxr_attrs_set(attrs, key, mxr_attr_text(op->name, key, NULL, VECTOR_ELT(values, i)));
   }
   UNPROTECT(1);

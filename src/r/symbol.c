@@ -64,7 +64,7 @@ static void sort_args(const mx_op *op, SEXP args, call_args *c) {
   c->key = (const char **)R_alloc((size_t)room + 1, sizeof(*c->key));
   for (R_xlen_t i = 0; i < n; i++) {
     SEXP v = VECTOR_ELT(args, i);
-    const char *name = names == R_NilValue ? "" : Rf_translateCharUTF8(STRING_ELT(names, i));
+    const char *name = names == R_NilValue ? "" : mxr_text(STRING_ELT(names, i), "names");
     if (mxr_is(v, MXR_SYMBOL)) {
       c->symbol[c->n] = mxr_symbol(v, *name ? name : "...");
       c->key[c->n++] = *name ? key_of(name) : NULL;
@@ -124,7 +124,7 @@ SEXP ffi_symbol_compose(SEXP symbol, SEXP name, SEXP args) {
   mx_symbol **arg = (mx_symbol **)R_alloc((size_t)n + 1, sizeof(*arg));
   const char **key = (const char **)R_alloc((size_t)n + 1, sizeof(*key));
   for (int i = 0; i < n; i++) {
-    key[i] = names == R_NilValue ? "" : Rf_translateCharUTF8(STRING_ELT(names, i));
+    key[i] = names == R_NilValue ? "" : mxr_text(STRING_ELT(names, i), "names");
     if (!*key[i]) mxr_stop(MX_ERR_VALUE, "Arguments are replaced by name: write mx.apply(x, data = symbol).");
     arg[i] = mxr_symbol(VECTOR_ELT(args, i), key[i]);
   }
@@ -224,12 +224,12 @@ SEXP ffi_symbol_set_attributes(SEXP x, SEXP values) {
   if (TYPEOF(values) != VECSXP || (XLENGTH(values) > 0 && names == R_NilValue))
     mxr_stop_type("attributes", "a named list of strings", values);
   for (R_xlen_t i = 0; i < XLENGTH(values); i++) {
-    const char *key = Rf_translateCharUTF8(STRING_ELT(names, i));
+    const char *key = mxr_text(STRING_ELT(names, i), "names");
     if (!*key) mxr_stop_type("attributes", "a named list of strings", values);
     (void)mxr_string(VECTOR_ELT(values, i), key);
   }
   for (R_xlen_t i = 0; i < XLENGTH(values); i++) {
-    const char *key = Rf_translateCharUTF8(STRING_ELT(names, i)), *value = mxr_string(VECTOR_ELT(values, i), key);
+    const char *key = mxr_text(STRING_ELT(names, i), "names"), *value = mxr_string(VECTOR_ELT(values, i), key);
     MXR_CHECK(mx_symbol_set_attribute(s, key, value, &err), err);
   }
   UNPROTECT(1);
@@ -252,13 +252,14 @@ static SEXP shape_list(const mx_shape *shapes, int n, SEXP names) {
 }
 
 int mxr_shapes_from_r(SEXP list, const char ***keys, mx_shape **shapes) {
+  mxr_check_list(list, "kwargs", "a named list of dims");
   int n = (int)XLENGTH(list);
   SEXP names = PROTECT(Rf_getAttrib(list, R_NamesSymbol));
   mx_error err;
   *keys = (const char **)R_alloc((size_t)n + 1, sizeof(**keys));
   *shapes = (mx_shape *)R_alloc((size_t)n + 1, sizeof(**shapes));
   for (int i = 0; i < n; i++) {
-    (*keys)[i] = names == R_NilValue ? "" : Rf_translateCharUTF8(STRING_ELT(names, i));
+    (*keys)[i] = names == R_NilValue ? "" : mxr_text(STRING_ELT(names, i), "names");
     if (!*(*keys)[i]) mxr_stop(MX_ERR_VALUE, "Shapes are given by name: data = c(28, 28, 1, 100).");
     MXR_CHECK(mxr_shape_from_r(VECTOR_ELT(list, i), (*keys)[i], &(*shapes)[i], &err), err);
   }

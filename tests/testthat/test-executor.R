@@ -105,6 +105,7 @@ test_that("members", {
   expect_output(print(e), "<MXExecutor @cpu\\(0\\)")
   expect_output(print(e), "1 argument: x (2)", fixed = TRUE)
   expect_error(e$nosuch, "no member", class = "mxnet_value_error")
+  expect_error(e$backward(NA), "`head.grads` must be", class = "mxnet_value_error")
   expect_true("outputs" %in% .DollarNames(e, "^o"))
 })
 

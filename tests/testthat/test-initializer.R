@@ -49,4 +49,5 @@ test_that("mx.init.create skips or refuses unknown names", {
   expect_identical(mx.init.create(mx.init.uniform(0.1), list(data = 2)), list())
   expect_identical(mx.init.create(mx.init.uniform(0.1), list()), list())
   expect_error(mx.init.create(mx.init.uniform(0.1), list(2)), "named list", class = "mxnet_value_error")
+  expect_error(mx.init.create(mx.init.uniform(0.1), mx.kv.create()), "named list", class = "mxnet_value_error")
 })

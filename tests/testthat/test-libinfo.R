@@ -33,4 +33,5 @@ test_that("memory is counted", {
   expect_lte(mx.memory()[["used"]], before[["used"]])
   mx.memory.trim()
   expect_equal(mx.memory()[["cached"]], 0)
+  expect_error(mx.memory("cpu"), "`ctx` must be", class = "mxnet_value_error")
 })

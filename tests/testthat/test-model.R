@@ -46,6 +46,12 @@ test_that("several inputs come as a named list", {
   expect_equal(as.vector(as.array(model$arg.params$fc_weight)), c(1, -2), tolerance = 1e-3)
 })
 
+test_that("a model without a symbol is refused", {
+  empty <- structure(list(), class = "MXFeedForwardModel")
+  expect_error(mx.serialize(empty), "no symbol", class = "mxnet_value_error")
+  expect_error(predict(empty, 1), "no symbol", class = "mxnet_value_error")
+})
+
 test_that("wrong data is refused with a reason", {
   d <- data.plane(20)
   net <- net.regression()

@@ -138,6 +138,11 @@ test_that("saved symbols; operators that are missing", {
   expect_error(mx.nd.Custom(nd(1)), "needs the parameter op_type", class = "mxnet_value_error")
 })
 
+test_that("other things than arrays are refused at once", {
+  expect_error(mx.nd.Custom(Sys.Date(), "failing"), "`data` must be", class = "mxnet_value_error")
+  expect_error(mx.nd.Custom(numeric(1e6), "failing"), "`data` must be", class = "mxnet_value_error")
+})
+
 test_that("errors in the functions name operator and node, and keep the condition", {
   mx.operator.register("failing", forward = function(x) if (as.array(x)[1] > 0) stop("too large") else x,
     backward = function(x, output.grad) base::stop(structure(class = c("mine", "error", "condition"),

@@ -52,6 +52,11 @@ test_that("an argument that the caller lacks is left out", {
 })
 
 test_that("bad parameters are errors", {
+  expect_error(data$infer.shape(NULL), "`kwargs` must be", class = "mxnet_value_error")
+  expect_error(data$apply(sum), "`kwargs` must be", class = "mxnet_value_error")
+  bytes <- "\xff"
+  Encoding(bytes) <- "bytes"
+  expect_error(mx.symbol.Variable(bytes), "no text", class = "mxnet_value_error")
   expect_error(mx.symbol.FullyConnected(data, name = "f"), "num_hidden", class = "mxnet_value_error")
   expect_error(mx.symbol.Activation(data, act_type = "nope"), "relu", class = "mxnet_value_error")
   expect_error(mx.symbol.Dropout(data, p = 2), class = "mxnet_value_error")

@@ -128,4 +128,6 @@ test_that("wrong arguments are errors", {
   expect_error(graph.viz(1), "must be a symbol or an executor", class = "mxnet_value_error")
   expect_error(graph.viz(lenet(), direction = "up"), "`direction`", class = "mxnet_value_error")
   expect_error(graph.viz(lenet(), type = "art"), "`type`", class = "mxnet_value_error")
+  expect_error(graph.viz(lenet(), gradients = NULL), "`gradients`", class = "mxnet_value_error")
+  expect_identical(nrow(graph.viz(mx.symbol.Variable("alone"), 3, variables = TRUE)$edges), 0L)
 })
