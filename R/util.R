@@ -69,8 +69,9 @@ mx.util.choice <- function(x, name, choices) {
   x
 }
 
-# A string in quotes; of a long one the beginning.
+# A string in quotes; of a long one the beginning. Bytes that are no text are shown as such.
 mx.util.quote <- function(x) {
+  if (!validEnc(x) || Encoding(x) == "bytes") x <- iconv(x, "ASCII", "ASCII", sub = "byte")
   short <- substr(sub("\n.*", "", x), 1L, 60L)
   paste0("\"", short, if (nchar(short) < nchar(x)) "...", "\"")
 }

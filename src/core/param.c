@@ -14,8 +14,12 @@ static void *field(const mx_param *p, void *params) { return (char *)params + p-
 
 static mx_status bad_value(const mx_param *p, const char *owner, const char *text, const char *expected,
                            mx_error *err) {
-  mx_fail(err, MX_ERR_VALUE, "%s: %s = %.120s is not valid; expected %s.", owner, p->name, *text ? text : "\"\"",
-          expected);
+  char quoted[128]; /* what would not be seen */
+  if (!*text || isspace((unsigned char)*text) || isspace((unsigned char)text[strlen(text) - 1])) {
+    snprintf(quoted, sizeof(quoted), "\"%.120s\"", text);
+    text = quoted;
+  }
+  mx_fail(err, MX_ERR_VALUE, "%s: %s = %.120s is not valid; expected %s.", owner, p->name, text, expected);
   mx_error_set(err, op, "%s", owner);
   mx_error_set(err, argument, "%s", p->name);
   mx_error_set(err, actual, "%s", text);
@@ -24,11 +28,13 @@ static mx_status bad_value(const mx_param *p, const char *owner, const char *tex
 }
 
 static const char *range_text(const mx_param *p, const char *noun, char *buf, size_t size) {
-  if (isinf(p->min) && isinf(p->max))
+  const double integers = 0x1p63; /* a limit of the type says nothing */
+  bool low = p->min > -integers, high = p->max < integers;
+  if (!low && !high)
     snprintf(buf, size, "%s", noun);
-  else if (isinf(p->max))
+  else if (!high)
     snprintf(buf, size, "%s >= %.10g", noun, p->min);
-  else if (isinf(p->min))
+  else if (!low)
     snprintf(buf, size, "%s <= %.10g", noun, p->max);
   else
     snprintf(buf, size, "%s in [%.10g, %.10g]", noun, p->min, p->max);

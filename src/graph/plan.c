@@ -15,6 +15,7 @@
 
 #include "core/memory.h"
 #include "graph/executor.h"
+#include "ops/explain.h"
 
 typedef struct buffer {
   int64_t bytes;
@@ -298,15 +299,17 @@ static mx_status make_steps(planner *s, mx_device *device, bool is_train, mx_err
   return MX_OK;
 }
 
+static mx_status fail_in_node(const step *t, mx_status st, mx_error *err) {
+  mx_explain_call(&t->call, err);
+  mx_error_prefix(err, "In node '%s'", t->node->name);
+  mx_error_set(err, node, "%s", t->node->name);
+  return st;
+}
+
 static mx_status prepare_step(mx_plan *p, step *t, mx_error *err) {
   if (t->skip || !t->node->op->prepare) return MX_OK;
   mx_status st = t->node->op->prepare(&t->call, err);
-  if (st != MX_OK) {
-    mx_error_prefix(err, "In node '%s': %s", t->node->name, t->node->op->name);
-    mx_error_set(err, node, "%s", t->node->name);
-    mx_error_set(err, op, "%s", t->node->op->name);
-    return st;
-  }
+  if (st != MX_OK) return fail_in_node(t, st, err);
   if (!t->call.workspace_bytes) return MX_OK;
   int now = (int)(t - p->steps);
   int64_t bytes = (int64_t)t->call.workspace_bytes;
@@ -489,12 +492,7 @@ mx_status mx_plan_run(mx_plan *p, bool backward, mx_error *err) {
     if (t->skip) continue;
     if (mx_interrupted()) return mx_fail(err, MX_ERR_INTERRUPTED, "Interrupted.");
     mx_status st = observer ? run_observed(t, backward, err) : t->kernel(&t->call, err);
-    if (st != MX_OK) {
-      mx_error_prefix(err, "In node '%s': %s", t->node->name, t->node->op->name);
-      mx_error_set(err, node, "%s", t->node->name);
-      mx_error_set(err, op, "%s", t->node->op->name);
-      return st;
-    }
+    if (st != MX_OK) return fail_in_node(t, st, err);
   }
   return MX_OK;
 }

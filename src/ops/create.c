@@ -145,7 +145,8 @@ static mx_status range_infer(const void *params, mx_shape *in, int n_in, mx_shap
   mx_shape want = mx_shape_of(MX_DIM_UNKNOWN);
   range_ends(p, &first, &end);
   double count = ceil((end - first) / p->step) * (double)p->repeat;
-  if (!p->infer_range && !(count < 0x1p53)) return mx_fail(err, MX_ERR_VALUE, "The range has too many elements.");
+  if (!p->infer_range && !(count < 0x1p53))
+    return mx_fail(err, MX_ERR_VALUE, "The range from start to stop by step has too many elements.");
   if (!p->infer_range) want.dim[0] = count > 0 ? (int64_t)count : 0;
   return mx_shape_merge(&out[0], &want, "output", err);
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "ops/explain.h"
 #include "ops/op.h"
 
 /* Everything one call needs, sized once. */
@@ -51,10 +52,8 @@ static mx_tensor tensor_of(const mx_array *a) {
   return (mx_tensor){.data = mx_array_data(a), .shape = a->shape, .dtype = a->dtype};
 }
 
-static mx_status named(const mx_op *op, mx_status st, mx_error *err) {
-  if (st == MX_OK) return st;
-  mx_error_prefix(err, "%s", op->name);
-  mx_error_set(err, op, "%s", op->name);
+static mx_status explained(const mx_call *c, mx_status st, mx_error *err) {
+  if (st != MX_OK) mx_explain_call(c, err);
   return st;
 }
 
@@ -135,7 +134,7 @@ static mx_status cached_make(mx_call *c, void **params, const mx_dict *attrs, co
   memcpy(e->shape, f->shape, n * sizeof(mx_shape));
   memcpy(e->dtype, f->dtype, n * sizeof(mx_dtype));
   mx_status st = mx_dict_copy(&e->attrs, attrs, err);
-  if (st == MX_OK) st = named(c->op, c->op->prepare(c, err), err);
+  if (st == MX_OK) st = explained(c, c->op->prepare(c, err), err);
   if (st != MX_OK) {
     cached_free(e);
     return st;
@@ -223,7 +222,7 @@ static mx_status run(mx_call *c, mx_kernel kernel, mx_error *err) {
   if (c->workspace_bytes) MX_TRY(mx_pool_alloc(c->device, c->workspace_bytes, &c->workspace, err));
   mx_status st = kernel(c, err);
   if (c->workspace_bytes) mx_pool_free(c->device, c->workspace, c->workspace_bytes);
-  return named(c->op, st, err);
+  return explained(c, st, err);
 }
 
 static mx_status prepare_and_run(mx_call *c, void **params, const mx_dict *attrs, const frame *f, mx_error *err) {

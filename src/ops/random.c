@@ -655,8 +655,8 @@ static mx_status zipfian_shape(const void *params, mx_shape *in, int n_in, mx_sh
   if (out[0].ndim < 0) return MX_OK;
   if (out[0].ndim != 2) return mx_fail(err, MX_ERR_SHAPE, "shape must be (rows, draws).");
   if (out[0].dim[1] > p->range_max)
-    return mx_fail(err, MX_ERR_VALUE, "%lld different classes cannot be drawn from %lld.", (long long)out[0].dim[1],
-                   (long long)p->range_max);
+    return mx_fail(err, MX_ERR_VALUE, "shape asks for %lld different classes, but range_max is %lld.",
+                   (long long)out[0].dim[1], (long long)p->range_max);
   mx_shape rows = mx_shape_of(out[0].dim[0]);
   return mx_shape_merge(&out[1], &rows, "the number of tries", err);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "ops/explain.h"
 #ifdef MX_HAVE_CUDA
 #include "cuda/kernels.h"
 #endif
@@ -122,6 +123,7 @@ mx_status mx_op_params_new(const mx_op *op, const mx_dict *attrs, void **out, mx
   if (st == MX_OK && op->check) {
     st = op->check(params, err);
     if (st != MX_OK) {
+      mx_explain_params(op, attrs, err);
       mx_error_prefix(err, "%s", op->name);
       mx_params_free(op->params, params);
     }
@@ -190,25 +192,25 @@ static mx_status same_dtype(const mx_op *op, const void *params, mx_dtype *in, i
 }
 
 static mx_status named(const mx_op *op, mx_status st, mx_error *err) {
-  if (st != MX_OK) {
-    mx_error_prefix(err, "%s", op->name);
-    mx_error_set(err, op, "%s", op->name);
-  }
+  mx_error_prefix(err, "%s", op->name);
+  mx_error_set(err, op, "%s", op->name);
   return st;
 }
 
 mx_status mx_op_infer_shape(const mx_op *op, const void *params, mx_shape *in, int n_in, mx_shape *out, int n_out,
                             mx_error *err) {
-  return named(op,
-               op->infer_shape ? op->infer_shape(params, in, n_in, out, n_out, err)
-                               : same_shape(op, params, in, n_in, out, n_out, err),
-               err);
+  mx_status st = op->infer_shape ? op->infer_shape(params, in, n_in, out, n_out, err)
+                                 : same_shape(op, params, in, n_in, out, n_out, err);
+  if (st == MX_OK) return st;
+  mx_explain_inputs(op, params, in, NULL, n_in, err);
+  return named(op, st, err);
 }
 
 mx_status mx_op_infer_dtype(const mx_op *op, const void *params, mx_dtype *in, int n_in, mx_dtype *out, int n_out,
                             mx_error *err) {
-  return named(op,
-               op->infer_dtype ? op->infer_dtype(params, in, n_in, out, n_out, err)
-                               : same_dtype(op, params, in, n_in, out, n_out, err),
-               err);
+  mx_status st = op->infer_dtype ? op->infer_dtype(params, in, n_in, out, n_out, err)
+                                 : same_dtype(op, params, in, n_in, out, n_out, err);
+  if (st == MX_OK) return st;
+  mx_explain_inputs(op, params, NULL, in, n_in, err);
+  return named(op, st, err);
 }

@@ -91,6 +91,8 @@ static void check_error(const attempt *a, mx_status status) {
   if (status == MX_ERR_INTERNAL) complain(a, "internal error: %s", call_error.message);
   if (!call_error.message[0] || call_error.code != status) complain(a, "no message");
   if (strcmp(call_error.op, a->op->name)) complain(a, "the error does not name the operator: %s", call_error.message);
+  if (!call_error.argument[0] && !call_error.expected[0])
+    complain(a, "the error names no argument: %s", call_error.message);
 }
 
 /* Shapes and types of all outputs; false when they cannot be, or are too large to be tried. */

@@ -1,6 +1,6 @@
 # Calls that nobody meant: every function with arguments of every kind. An error of the package, one of R's own about
-# arguments that are missing or too many, or a value: never a crash, a hang, or an error from within. MX_HOSTILE_CALLS=60
-# tries more.
+# arguments that are missing or too many, or a value: never a crash, a hang, or an error from within.
+# MX_HOSTILE_CALLS=60 tries more.
 
 code <- quote({
   net <- function() mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 2, name = "fc")
