@@ -20,7 +20,7 @@ code <- quote({
     list = function() list(), nested = function() list(list(1), NULL, "a"), named = function() list(a = 1, b = "x"),
     fun = function() function(...) stop("from the argument"), primitive = function() sum,
     environment = function() globalenv(), s4 = function() methods::new("thing", a = 1),
-    factor = function() factor("a"), date = function() Sys.Date(), frame = function() data.frame(a = 1:2),
+    factor = function() factor("a"), date = function() as.Date("1970-01-04"), frame = function() data.frame(a = 1:2),
     complex = function() 1i, raw = function() as.raw(1), formula = function() y ~ x, name = function() as.name("x"),
     many.dims = function() array(1, rep(1, 12)), dim.na = function() c(2, NA), dim.negative = function() c(2, -1),
     dim.huge = function() rep(65536, 3), dim.zero = function() c(0, 3), long = function() numeric(1e4),
