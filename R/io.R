@@ -140,6 +140,9 @@ mx.io.arrayiter <- function(data, label, batch.size = 128, shuffle = FALSE, last
   mx.io.internal.arrayiter(data, label, if (shuffle) mx.runif(n), batch.size, shuffle, last.batch == "discard")
 }
 
+# The iterator's batches, and arrays that it has made of R's, are given back at once. It is no good any more.
+mx.io.internal.release <- function(iter) if (!is.null(iter)) iter$.source$release()
+
 # The order that numbers from U(0, 1) stand for: a Fisher-Yates shuffle from the end.
 mx.io.internal.order <- function(u) {
   n <- length(u)
@@ -156,15 +159,21 @@ mx.io.internal.order <- function(u) {
 }
 
 mx.io.internal.arrayiter <- function(data, label, unif.rnds, batch.size, shuffle, discard = FALSE) {
-  arrays <- list(data = mx.io.internal.store(data), label = mx.io.internal.store(label))
-  if (shuffle) {
-    order <- mx.io.internal.order(as.numeric(mx.util.as.array(unif.rnds)))
-    arrays <- lapply(arrays, mx.io.internal.permute, order)
-  }
+  order <- if (shuffle) mx.io.internal.order(as.numeric(mx.util.as.array(unif.rnds)))
+  arrays <- mx.io.internal.store(list(data = data, label = label), order)
   mx.io.internal.iterator(Rcpp_MXArrayDataIter, mx.io.internal.slices(arrays, batch.size, discard))
 }
 
-mx.io.internal.store <- function(x) if (inherits(x, "MXNDArray")) x else mx.nd.array(x, mx.cpu())
+# NDArrays of the examples, in another order unless that is NULL. Attribute "own": none of the caller's.
+mx.io.internal.store <- function(data, order = NULL) {
+  given <- vapply(data, inherits, NA, "MXNDArray")
+  arrays <- data
+  arrays[!given] <- lapply(data[!given], mx.nd.array, mx.cpu())
+  if (is.null(order)) return(structure(arrays, own = arrays[!given]))
+  permuted <- lapply(arrays, mx.io.internal.permute, order)
+  .Call(ffi_release, arrays[!given])
+  structure(permuted, own = permuted)
+}
 
 # Examples in another order; indices are 32-bit floats in `take`, exact below 2^24.
 mx.io.internal.permute <- function(x, order) {
@@ -211,7 +220,8 @@ mx.io.internal.slices <- function(arrays, batch.size, discard = FALSE, most = 20
     describe = function() {
       dims <- lapply(arrays, function(x) { d <- dim(x); d[length(d)] <- batch.size; d })
       paste0(n, " examples in ", batches, " batches: ", mx.io.internal.say(dims))
-    })
+    },
+    release = function() .Call(ffi_release, c(kept, attr(arrays, "own"))))
 }
 
 #' Collect a whole pass of an iterator

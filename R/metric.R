@@ -61,6 +61,9 @@ mx.metric.custom <- function(name, feval) {
   structure(list(init = init, update = update, get = get), class = "mx.metric")
 }
 
+# The function that a custom metric calls.
+mx.metric.internal.feval <- function(metric) if (is.function(metric$update)) environment(metric$update)$feval
+
 #' @export
 print.mx.metric <- function(x, ...) {
   cat("<mx.metric ", x$get(c(1, 0))$name,

@@ -42,10 +42,14 @@ mx.model.predict <- function(model, X, ctx = NULL, array.batch.size = 128, array
   iter$reset()
   packer <- mx.nd.arraypacker()
   run <- NULL
+  on.exit({
+    if (!is.null(run)) run$close()
+    if (!is.mx.dataiter(X)) mx.io.internal.release(iter)
+  })
   while (iter$iter.next()) {
     batch <- iter$value()
     if (is.null(run)) run <- mx.predict.internal.bind(model, batch, on)
-    packer$push(run(batch), iter$num.pad(), mx.model.internal.examples(batch[[1L]]))
+    packer$push(run$predict(batch), iter$num.pad(), mx.model.internal.examples(batch[[1L]]))
   }
   if (is.null(run)) mx.stop("value", "Cannot predict on empty iterator")
   iter$reset()
@@ -89,8 +93,8 @@ mx.model.select.layout.predict <- function(X, model) {
   mx.model.internal.guessed(names(fit)[fit])
 }
 
-# A function(batch) that returns the first output; bound for batches like `batch`. Labels are fed only where the
-# network cannot do without them: shapes that follow from nothing else.
+# predict(batch) returns the first output; bound for batches like `batch`. close() gives the memory back. Labels are
+# fed only where the network cannot do without them: shapes that follow from nothing else.
 mx.predict.internal.bind <- function(model, batch, on) {
   args <- model$symbol$arguments
   fed <- setdiff(intersect(args, names(batch)), names(model$arg.params))
@@ -116,9 +120,10 @@ mx.predict.internal.bind <- function(model, batch, on) {
   if (length(absent)) mx.stop("value", "The model lacks the parameters ", mx.util.and(absent), ".")
   net <- mx.net.new(model$symbol, list(on), shapes, model$arg.params, model$aux.params, states = TRUE)
   group <- mx.group.new(net, model$symbol, shapes, stats::setNames(fed, fed), NULL, is.train = FALSE)
-  function(batch) {
+  predict <- function(batch) {
     group$feed(batch)
     group$forward(FALSE)
     group$prediction(TRUE)
   }
+  list(predict = predict, close = function() mx.net.close(net))
 }

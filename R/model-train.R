@@ -51,8 +51,13 @@ mx.net.new <- function(symbol, ctx, shapes, arg.params, aux.params, fixed = NULL
     grads = lapply(ctx, function(on) place(NULL, args[free], on)))
 }
 
-# Executors give their working memory back at once; the collector may find them much later.
+# At the end memory is given back at once; the collector may find it much later. The working memory of executors can
+# always be given back. Where nobody else has seen them, so can all arrays of the net but outputs.
 mx.net.rest <- function(net) for (e in net$bound$execs) .Call(ffi_exec_rest, e)
+mx.net.close <- function(net) {
+  .Call(ffi_release, net$bound$execs)
+  .Call(ffi_release, c(net$args, net$aux, net$grads, net$bound$inputs))
+}
 
 # Given parameters must exist and have the network's dims.
 mx.net.internal.fit <- function(params, shapes, what) {
@@ -138,10 +143,9 @@ mx.group.internal.bind <- function(net, symbol, shapes, d, is.train) {
   on <- net$ctx[[d]]
   dims <- inferred$arg.shapes
   mx.net.internal.fit(net$args[[d]], dims, "Parameter")
-  args <- lapply(stats::setNames(names(dims), names(dims)), function(n) {
-    own <- net$args[[d]][[n]]
-    if (is.null(own)) mx.nd.zeros(dims[[n]], on) else own
-  })
+  inputs <- lapply(dims[setdiff(names(dims), names(net$args[[d]]))], mx.nd.zeros, on)
+  net$bound$inputs <- c(net$bound$inputs, inputs)
+  args <- c(net$args[[d]], inputs)[names(dims)]
   grads <- vector("list", length(args))
   if (is.train) {
     at <- match(net$free, names(args), nomatch = 0L)
@@ -158,13 +162,15 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
   if (!is.null(metric) && !inherits(metric, "mx.metric"))
     mx.stop("value", "The metric must be an mx.metric (see mx.metric.custom), not ", mx.util.say(metric), ".")
   if (!is.null(batch.end.callback)) mx.util.function(batch.end.callback, "batch.end.callback", "(see mx.callback)")
+  mx.opt.internal.check(optimizer)
+  private <- mx.train.internal.private(optimizer, epoch.end.callback, batch.end.callback)
   if (!is.null(epoch.end.callback)) epoch.end.callback <- mx.train.internal.epoch.callback(epoch.end.callback)
   metric_cpu <- mx.util.flag(metric_cpu, "metric_cpu")
   begin.round <- mx.util.count(begin.round, "begin.round", 0)
   end.round <- mx.util.count(end.round, "num.round", 0)
   mx.train.internal$last <- NULL
   env <- environment() # what callbacks see
-  on.exit(mx.net.rest(net))
+  on.exit(if (private) mx.net.close(net) else mx.net.rest(net))
   symbol <- net$symbol
   ndevice <- length(net$ctx)
   group <- NULL
@@ -184,6 +190,7 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
 
   if (verbose) message("Start training with ", ndevice, " devices")
   step <- mx.train.internal.stepper(net, optimizer, kvstore)
+  on.exit(step$close(), add = TRUE)
   hints <- mx.hints.new(verbose, symbol)
   progress <- mx.progress.new(verbose, begin.round, end.round)
   on.exit(progress$close(), add = TRUE)
@@ -204,7 +211,7 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
         group$feed(batch)
         group$forward(TRUE)
         group$backward()
-        step(group$devices)
+        step$run(group$devices)
         if (!is.null(metric))
           train.metric <<- metric$update(group$label(batch, metric_cpu), group$prediction(metric_cpu), train.metric)
         nbatch <- nbatch + 1
@@ -243,6 +250,12 @@ mx.train.loop <- function(net, group.of, train.data, eval.data, metric, optimize
   extract()
 }
 
+# Whether only this package's functions see the arrays of a training.
+mx.train.internal.private <- function(optimizer, ...) {
+  ours <- function(f) is.null(f) || (is.function(f) && identical(topenv(environment(f)), topenv()))
+  !is.null(attr(optimizer$update, "stepper")) && all(vapply(list(...), ours, NA))
+}
+
 # Callbacks of the oldest releases had no argument `verbose`, which is given by name.
 mx.train.internal.epoch.callback <- function(f) {
   mx.util.function(f, "epoch.end.callback", "(see mx.callback)")
@@ -264,24 +277,31 @@ mx.train.internal.evaluate <- function(iter, group.of, metric, metric_cpu) {
   state
 }
 
-# A function(devices) that moves the parameters once the first `devices` devices have computed their gradients.
-# Gradients are added through the kvstore, the parameters are stepped on the first device and copied to the others.
+# run(devices) moves the parameters once the first `devices` devices have computed their gradients: these are added
+# through the kvstore, the parameters are stepped on the first device and copied to the others. close() gives back what
+# that took.
 mx.train.internal.stepper <- function(net, optimizer, kvstore) {
-  mx.opt.internal.check(optimizer)
   step <- mx.opt.stepper(optimizer, net$args[[1L]][net$free], net$grads[[1L]])
-  if (is.null(kvstore) || !length(net$free)) return(function(devices) step())
+  close <- function() .Call(ffi_release, attr(step, "states"))
+  if (is.null(kvstore) || !length(net$free)) return(list(run = function(devices) step(), close = close))
   keys <- mx.train.internal$key + seq_along(net$free) - 1
   mx.train.internal$key <- mx.train.internal$key + length(net$free)
   kvstore$init(keys, unname(net$grads[[1L]]))
   grads <- lapply(net$grads, unname)
   weights <- lapply(net$args, function(a) unname(a[net$free]))
   others <- seq_along(net$ctx)[-1L]
-  function(devices) {
+  run <- function(devices) {
     kvstore$push(keys, grads[seq_len(devices)], -keys)
     kvstore$pull(keys, grads[1L], -keys)
     step()
     for (d in others) mapply(mx.util.assign, weights[[d]], weights[[1L]])
   }
+  list(run = run, close = function() {
+    close()
+    entries <- mget(as.character(keys), kvstore$store)
+    rm(list = names(entries), envir = kvstore$store)
+    if (!length(kvstore$optimizer)) .Call(ffi_release, lapply(entries, `[[`, "value"))
+  })
 }
 
 # The kvstore of a training: none for one device.

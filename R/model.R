@@ -79,7 +79,7 @@ mx.model.FeedForward.create <- function(symbol, X, y = NULL, ctx = NULL, begin.r
   devices <- mx.util.devices(ctx)
   train <- mx.model.internal.data(X, y, array.layout, array.batch.size, "X", "y")
   batch <- mx.model.internal.first(train)
-  if (!is.null(eval.data)) eval.data <- mx.model.internal.eval(eval.data, array.layout, array.batch.size)
+  eval <- if (!is.null(eval.data)) mx.model.internal.eval(eval.data, array.layout, array.batch.size)
 
   feed <- mx.model.internal.feed(symbol, batch, input.names, output.names)
   shapes <- lapply(stats::setNames(feed, names(feed)), function(field) dim(mx.util.as.nd(batch[[field]])))
@@ -93,10 +93,16 @@ mx.model.FeedForward.create <- function(symbol, X, y = NULL, ctx = NULL, begin.r
   else if (...length())
     warning("`optimizer` is an object; ignored: ", mx.util.and(names(list(...))), ".", call. = FALSE)
   kvstore <- mx.model.create.kvstore(kvstore, params$arg.params, length(devices), verbose = verbose)
-  mx.model.train(symbol, devices, shapes[inputs], shapes[!inputs], params$arg.params, params$aux.params, begin.round,
-                 num.round,
-                 optimizer, train, eval.data, eval.metric, epoch.end.callback, batch.end.callback, kvstore, fixed.param,
-                 verbose, metric_cpu, feed)
+  model <- mx.model.train(symbol, devices, shapes[inputs], shapes[!inputs], params$arg.params, params$aux.params,
+                          begin.round, num.round, optimizer, train, eval, eval.metric, epoch.end.callback,
+                          batch.end.callback, kvstore, fixed.param, verbose, metric_cpu, feed)
+  if (mx.train.internal.private(optimizer, epoch.end.callback, batch.end.callback, initializer, eval.metric$update,
+                                mx.metric.internal.feval(eval.metric))) {
+    if (is.null(arg.params) && is.null(aux.params)) .Call(ffi_release, params)
+    if (!is.mx.dataiter(X)) mx.io.internal.release(train)
+    if (!is.mx.dataiter(eval.data)) mx.io.internal.release(eval)
+  }
+  model
 }
 
 # One over the batch size, to six digits: so MXNet passes numbers, and runs can be compared with its own.
@@ -230,9 +236,8 @@ mx.model.init.iter <- function(X, y, batch.size, is.train) {
   counts <- vapply(c(X, list(label = y)), mx.model.internal.examples, 0)
   if (any(counts != n))
     mx.stop("value", "The numbers of examples differ: ", paste(names(counts), counts, sep = " ", collapse = ", "), ".")
-  arrays <- lapply(c(X, list(label = y)), mx.io.internal.store)
-  if (is.train) arrays <- lapply(arrays, mx.io.internal.permute,
-                                 mx.io.internal.order(as.numeric(as.array(mx.runif(n)))))
+  order <- if (is.train) mx.io.internal.order(as.numeric(as.array(mx.runif(n))))
+  arrays <- mx.io.internal.store(c(X, list(label = y)), order)
   mx.io.internal.iterator(Rcpp_MXArrayDataIter, mx.io.internal.slices(arrays, batch.size))
 }
 

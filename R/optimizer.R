@@ -105,7 +105,7 @@ mx.opt.internal.check <- function(optimizer) {
 }
 
 # A function without arguments that moves `weights` in place by `grads` (two lists of NDArrays on one device that are
-# the same at every call).
+# the same at every call). Its attribute `states` are arrays of its own.
 mx.opt.stepper <- function(optimizer, weights, grads) {
   stepper <- attr(optimizer$update, "stepper")
   if (!is.null(stepper)) return(stepper(weights, grads))
@@ -155,13 +155,15 @@ mx.opt.internal.build <- function(op, states, params, lr = NULL, lr_scheduler = 
   }
 
   attr(update, "stepper") <- function(weights, grads) {
-    zeros <- function(w) lapply(states, function(s) mx.nd.zeros(dim(w), ctx(w)))
-    inputs <- mapply(function(w, g) c(list(w, g), zeros(w)), weights, grads, SIMPLIFY = FALSE)
+    zeros <- lapply(weights, function(w) lapply(states, function(s) mx.nd.zeros(dim(w), ctx(w))))
+    inputs <- mapply(function(w, g, s) c(list(w, g), s), weights, grads, zeros, SIMPLIFY = FALSE)
     index <- seq_along(weights)
-    if (!is.null(lr_scheduler))
-      return(function() for (i in index) .Call(ffi_nd_operator_each, op, inputs[i], settings(i), weights[i]))
-    all <- settings(1)
-    function() .Call(ffi_nd_operator_each, op, inputs, all, weights)
+    all <- if (is.null(lr_scheduler)) settings(1)
+    step <- function() {
+      if (!is.null(all)) return(.Call(ffi_nd_operator_each, op, inputs, all, weights))
+      for (i in index) .Call(ffi_nd_operator_each, op, inputs[i], settings(i), weights[i])
+    }
+    structure(step, states = zeros)
   }
   say <- function(f) do.call(mx.util.described, c(list(f, "optimizer", sub("_update$", "", sub("^_", "", op)), lr = lr),
                                                   params))

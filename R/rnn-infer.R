@@ -1,6 +1,6 @@
 # Predictions of recurrent networks.
 
-# A function(batch) that runs `symbol` on batches like `batch` and returns its executor.
+# run(batch) runs `symbol` on batches like `batch` and returns its executor; close() gives the memory back.
 mx.infer.internal.bind <- function(symbol, batch, arg.params, aux.params, on) {
   args <- symbol$arguments
   fed <- setdiff(intersect(args, names(batch)), names(arg.params))
@@ -11,11 +11,12 @@ mx.infer.internal.bind <- function(symbol, batch, arg.params, aux.params, on) {
   net <- mx.net.new(symbol, list(on), shapes, arg.params[intersect(names(arg.params), args)],
                     aux.params[intersect(names(aux.params), symbol$auxiliary.states)], states = TRUE)
   group <- mx.group.new(net, symbol, shapes, feed, NULL, is.train = FALSE)
-  function(batch) {
+  run <- function(batch) {
     group$feed(batch)
     group$forward(FALSE)
     group$execs[[1L]]
   }
+  list(run = run, close = function() mx.net.close(net))
 }
 
 #' Predict with a recurrent network
@@ -58,12 +59,13 @@ mx.infer.rnn <- function(infer.data, model, ctx = mx.cpu()) {
   infer.data$reset()
   packer <- mx.nd.arraypacker()
   runs <- list()
+  on.exit(for (r in runs) r$close())
   while (infer.data$iter.next()) {
     batch <- infer.data$value()
     key <- paste(unlist(lapply(batch, dim)), collapse = " ")
     if (is.null(runs[[key]]))
       runs[[key]] <- mx.infer.internal.bind(model$symbol, batch, model$arg.params, model$aux.params, ctx)
-    packer$push(runs[[key]](batch)$ref.outputs[[1L]], infer.data$num.pad(), mx.model.internal.examples(batch[[1L]]))
+    packer$push(runs[[key]]$run(batch)$ref.outputs[[1L]], infer.data$num.pad(), mx.model.internal.examples(batch[[1L]]))
   }
   if (!length(runs)) mx.stop("value", "Cannot predict on empty iterator")
   packer$get()
@@ -76,10 +78,11 @@ mx.infer.rnn.one <- function(infer.data, symbol, arg.params, aux.params, input.p
   arg.params <- c(arg.params[setdiff(names(arg.params), names(input.params))], input.params)
   infer.data$reset()
   run <- NULL
+  on.exit(if (!is.null(run)) run$close())
   while (infer.data$iter.next()) {
     batch <- infer.data$value()
     if (is.null(run)) run <- mx.infer.internal.bind(symbol, batch, arg.params, aux.params, ctx)
-    exec <- run(batch)
+    exec <- run$run(batch)
   }
   if (is.null(run)) mx.stop("value", "Cannot predict on empty iterator")
   exec$outputs
@@ -107,5 +110,6 @@ mx.infer.rnn.one.unroll <- function(infer.data, symbol, num_hidden, arg.params, 
   if ("label" %in% args && is.null(tryCatch(symbol$infer.shape(lapply(batch, dim)), error = function(e) NULL)))
     batch$label <- mx.nd.zeros(utils::tail(dim(data), 2L), ctx)
   run <- mx.infer.internal.bind(symbol, batch, arg.params[setdiff(names(arg.params), names(batch))], aux.params, ctx)
-  run(batch)$outputs
+  on.exit(run$close())
+  run$run(batch)$outputs
 }

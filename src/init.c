@@ -58,6 +58,7 @@ static const R_CallMethodDef entries[] = {
     ENTRY(ffi_exec_update, 5),
     ENTRY(ffi_initialize, 3),
     ENTRY(ffi_live_objects, 0),
+    ENTRY(ffi_release, 1),
     ENTRY(ffi_memory, 1),
     ENTRY(ffi_memory_trim, 0),
     ENTRY(ffi_nd_arith, 3),

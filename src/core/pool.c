@@ -1,7 +1,8 @@
 /* Caching storage pool: freed blocks wait in lists by size class, so that a loop over equal shapes allocates once.
  *
- * Size classes: powers of two with four steps in between (at most 25 % waste), from 64 bytes. Small blocks are cached
- * without bound per class up to CACHE_LIMIT in all; above that, blocks go back to the system. */
+ * Size classes: powers of two with four steps in between (at most 25 % waste), from 64 bytes. Up to CACHE_LIMIT is
+ * cached; above that, blocks go back to the system. So do blocks of other sizes when new memory would bring what is
+ * used and cached on a CPU beyond what was once used: sizes that vary do not make a process grow. */
 #include <pthread.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ typedef struct free_block {
 
 typedef struct device_pool {
   free_block *list[CLASSES];
+  int64_t touched[CLASSES]; /* when a block of the class came or went last */
   mx_device *device;
 } device_pool;
 
@@ -45,6 +47,7 @@ enum { MAX_POOLS = 128 };
 static device_pool *pools[MAX_POOLS];
 static int n_pools;
 static free_block *spare; /* list cells without data */
+static int64_t ticks;     /* counts blocks that come and go */
 static mx_pool_stats stats[MX_DEVICE_KINDS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -70,7 +73,9 @@ static device_pool *pool_of(mx_device *dev) {
 }
 
 static void *take_cached(device_pool *p, int number, size_t size) {
-  free_block *cell = p ? p->list[number] : NULL;
+  if (!p) return NULL;
+  p->touched[number] = ++ticks;
+  free_block *cell = p->list[number];
   if (!cell) return NULL;
   p->list[number] = cell->next;
   void *data = cell->data;
@@ -78,6 +83,25 @@ static void *take_cached(device_pool *p, int number, size_t size) {
   spare = cell;
   stats[p->device->kind].cached_bytes -= (int64_t)size;
   return data;
+}
+
+static size_t class_size(int number) {
+  size_t base = (size_t)64 << number / 4;
+  return base + base / 4 * (size_t)(number % 4);
+}
+
+/* Makes room for `size` more: blocks whose size was not asked for longest go first. */
+static void evict(device_pool *p, size_t size) {
+  mx_pool_stats *s = &stats[p->device->kind];
+  while (s->cached_bytes > 0 && s->used_bytes + s->cached_bytes + (int64_t)size > s->peak_bytes) {
+    int oldest = -1;
+    for (int c = 0; c < CLASSES; c++)
+      if (p->list[c] && (oldest < 0 || p->touched[c] < p->touched[oldest])) oldest = c;
+    if (oldest < 0) return;
+    int64_t now = p->touched[oldest];
+    p->device->ops->free(p->device, take_cached(p, oldest, class_size(oldest)));
+    p->touched[oldest] = now;
+  }
 }
 
 static void trim_locked(void) {
@@ -108,7 +132,9 @@ mx_status mx_pool_alloc(mx_device *dev, size_t bytes, void **out, mx_error *err)
   int number;
   size_t size = size_class(bytes, &number);
   pthread_mutex_lock(&lock);
-  void *data = take_cached(pool_of(dev), number, size);
+  device_pool *p = pool_of(dev);
+  void *data = take_cached(p, number, size);
+  if (!data && p && dev->kind == MX_CPU) evict(p, size);
   if (!data) data = dev->ops->alloc(dev, size);
   if (!data) {
     trim_locked();
@@ -154,6 +180,7 @@ void mx_pool_free(mx_device *dev, void *block, size_t bytes) {
     cell->data = block;
     cell->next = p->list[number];
     p->list[number] = cell;
+    p->touched[number] = ++ticks;
     s->cached_bytes += (int64_t)size;
   } else {
     dev->ops->free(dev, block);

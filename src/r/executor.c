@@ -122,11 +122,11 @@ SEXP ffi_exec_simple_bind(SEXP symbol, SEXP ctx, SEXP reqs, SEXP shapes) {
   MXR_CHECK(mxr_device(ctx, &device, &err), err);
   mx_req *req = reqs_from_r(reqs, &n_reqs);
   int n = mxr_shapes_from_r(shapes, &key, &shape);
+  mxr_collect_if_needed();
   SEXP ptr = PROTECT(mxr_pointer_new(MXR_EXECUTOR));
   MXR_RETRY(status, simple_bind(s, device, key, shape, n, req, n_reqs, &e, &err));
   MXR_CHECK(status, err);
   mxr_pointer_set(ptr, MXR_EXECUTOR, e);
-  mxr_collect_if_needed();
   SEXP out = mxr_wrap(ptr, MXR_EXECUTOR);
   UNPROTECT(1);
   return out;
@@ -171,6 +171,7 @@ SEXP ffi_exec_bind(SEXP symbol, SEXP ctx, SEXP args, SEXP aux, SEXP reqs) {
         "The symbol has %d arguments and %d auxiliary states, but %d arrays, %d gradient requests and %d auxiliary "
         "arrays are given.",
         n_args, n_aux, (int)Rf_xlength(args), n_reqs, (int)Rf_xlength(aux));
+  mxr_collect_if_needed();
   SEXP ptr = PROTECT(mxr_pointer_new(MXR_EXECUTOR));
   mxr_exec *e = exec_new(n_args, n_aux);
   if (!e) MXR_CHECK(mx_fail_memory(&err, sizeof(*e)), err);
@@ -178,7 +179,6 @@ SEXP ffi_exec_bind(SEXP symbol, SEXP ctx, SEXP args, SEXP aux, SEXP reqs) {
   e->device = device;
   memcpy(e->reqs, req, (size_t)n_reqs * sizeof(*req));
   MXR_CHECK(bind_copies(e, s, arg_array, aux_array, &err), err);
-  mxr_collect_if_needed();
   SEXP out = mxr_wrap(ptr, MXR_EXECUTOR);
   UNPROTECT(1);
   return out;
@@ -198,6 +198,7 @@ SEXP ffi_exec_bind_shared(SEXP symbol, SEXP ctx, SEXP args, SEXP grads, SEXP aux
   if (Rf_xlength(aux) != n_aux) mxr_stop(MX_ERR_VALUE, "The symbol has %d auxiliary states.", n_aux);
   for (int i = 0; i < n_args; i++)
     if (VECTOR_ELT(grads, i) != R_NilValue) (void)mxr_ndarray(VECTOR_ELT(grads, i), "grads");
+  mxr_collect_if_needed();
   SEXP ptr = PROTECT(mxr_pointer_new(MXR_EXECUTOR));
   mxr_exec *e = exec_new(n_args, n_aux);
   if (!e) MXR_CHECK(mx_fail_memory(&err, sizeof(*e)), err);
@@ -211,7 +212,6 @@ SEXP ffi_exec_bind_shared(SEXP symbol, SEXP ctx, SEXP args, SEXP grads, SEXP aux
   }
   for (int i = 0; i < n_aux; i++) e->aux[i] = mx_array_retain(aux_array[i]);
   MXR_CHECK(exec_finish(e, s, &err), err);
-  mxr_collect_if_needed();
   SEXP out = mxr_wrap(ptr, MXR_EXECUTOR);
   UNPROTECT(1);
   return out;

@@ -58,6 +58,7 @@ SEXP ffi_nd_arith(SEXP generic, SEXP e1, SEXP e2);
 
 /* pointer.c */
 SEXP ffi_live_objects(void);
+SEXP ffi_release(SEXP x);
 
 /* profiler.c */
 SEXP ffi_profiler_start(SEXP symbolic, SEXP imperative);

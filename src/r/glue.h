@@ -101,7 +101,8 @@ void mxr_release(SEXP keeper);
 
 void mxr_pointer_init(DllInfo *dll);
 
-/* Runs the collector when arrays have grown much since the last time. Call after making arrays. */
+/* Runs the collector when arrays have grown much since the last time. Call after making arrays, before making
+ * executors: a collection makes old what is alive. */
 void mxr_collect_if_needed(void);
 void mxr_collect_garbage(void);
 

@@ -1,4 +1,4 @@
-/* External pointers with a type, a finalizer and a memory of their own.
+/* External pointers with a type and a memory of their own.
  *
  * R saves an external pointer without what it points to, but with its "protected" slot. That slot holds an ALTREP raw
  * vector which knows the pointer: only when it is serialized does it encode the object, and what is read back is the
@@ -37,10 +37,10 @@ static SEXP ndarray_class, ptr_slot;
 static R_altrep_class_t state_class;
 static int live[MXR_TYPES];
 
-/* ---- the state: data1 is the external pointer; data2 the holder of an array, or a list: R objects kept with it (0 to
- * 3), the bytes (4), the holder (5) ---- */
+/* ---- the state: data1 is the external pointer; data2 the holder of its object, or a list: R objects kept with it (0
+ * to 3), the bytes (4), the holder (5) ---- */
 
-enum { BYTES = 4, HOLDER = 5, CACHE = 6 };
+enum { OUTPUTS = 3, BYTES = 4, HOLDER = 5, CACHE = 6 };
 
 static mxr_type type_of_pointer(SEXP ptr) {
   SEXP tag = R_ExternalPtrTag(ptr);
@@ -95,66 +95,54 @@ static void *state_dataptr(SEXP state, Rboolean writable) {
 }
 static const void *state_dataptr_or_null(SEXP state) { return NULL; }
 
-/* ---- life ---- */
-
-static void finalize(SEXP ptr) {
-  void *object = R_ExternalPtrAddr(ptr);
-  if (!object) return;
-  mxr_type t = type_of_pointer(ptr);
-  R_ClearExternalPtr(ptr);
-  if (t == MXR_TYPES) return;
-  live[t]--;
-  types[t].release(object);
-}
-
-static SEXP new_state(SEXP ptr) {
-  SEXP state = PROTECT(R_new_altrep(state_class, ptr, R_NilValue));
-  if (R_ExternalPtrTag(ptr) != tag_of[MXR_NDARRAY]) R_RegisterCFinalizerEx(ptr, finalize, TRUE);
-  UNPROTECT(1);
-  return state;
-}
-
-/* ---- how the collector frees arrays ----
+/* ---- how the collector frees objects ----
  *
- * An array's pointer has no finalizer: these run one by one after a collection, and registering one costs as much as a
- * small operation. Instead an R vector hangs on it (it is the state's data2, or in the list there), and the vector's
- * allocator frees the array with the vector. Nothing of R is called then. */
+ * A pointer has no finalizer: these run one by one after a collection, and registering one costs as much as a small
+ * operation. Instead an R vector hangs on it (it is the state's data2, or in the list there), and the vector's
+ * allocator frees the object with the vector. Nothing of R is called then. */
 
-enum { HOLDER_BLOCK = 256 }; /* R's copy of the allocator and the header of a vector */
-static R_allocator_t *newest;
+typedef struct block { /* what the allocator gives: R's copy of the allocator and the vector's header, and for us: */
+  char of_r[192];
+  void *object;
+  mxr_type type;
+} block;
+static block *newest;
+static int made;   /* holders, since the last collection */
+static bool swept; /* the collector freed some */
 
-static void *holder_alloc(R_allocator_t *allocator, size_t bytes) {
+static void *block_alloc(R_allocator_t *allocator, size_t bytes) {
   (void)allocator;
   (void)bytes;
-  return newest = mx_malloc(HOLDER_BLOCK);
+  newest = mx_malloc(sizeof(*newest));
+  if (newest) newest->object = NULL;
+  return newest;
 }
 
-static void holder_free(R_allocator_t *allocator, void *block) {
-  if (allocator->data) {
-    live[MXR_NDARRAY]--;
-    types[MXR_NDARRAY].release(allocator->data);
-  }
-  mx_free(block);
+static void block_clear(block *b) {
+  if (!b->object) return;
+  live[b->type]--;
+  types[b->type].release(b->object);
+  b->object = NULL;
 }
 
-static void hold(SEXP state, mx_array *a) {
-  static R_allocator_t allocator = {holder_alloc, holder_free, NULL, NULL};
+static void block_free(R_allocator_t *allocator, void *memory) {
+  block_clear(memory);
+  mx_free(memory);
+  swept = true;
+}
+
+static SEXP new_holder(mxr_type type, void *object) {
+  static R_allocator_t allocator = {block_alloc, block_free, NULL, NULL};
   SEXP holder = Rf_allocVector3(RAWSXP, 8, &allocator);
-  R_set_altrep_data2(state, holder);
-  newest->data = a;
+  newest->object = object;
+  newest->type = type;
+  memcpy(RAW(holder), &newest, sizeof(newest));
+  if (object) live[type]++;
+  made++;
+  return holder;
 }
 
-/* The collector paces itself by the bytes of R vectors, and knows nothing of an array's. So R is asked for vectors that
- * nobody keeps or touches, of two bytes for each byte of new arrays: a loop collects every 30 MB or so and uses the
- * same memory again. These collections look at young objects only; they are cheap. */
-static void press(size_t bytes) {
-  enum { OFTEN = 256 << 10, MOST = 32 << 20 };
-  static size_t waiting;
-  waiting += bytes < MOST ? bytes : MOST;
-  if (waiting < OFTEN) return;
-  (void)Rf_allocVector(RAWSXP, (R_xlen_t)(waiting * 2 < MOST ? waiting * 2 : MOST));
-  waiting = 0;
-}
+static SEXP new_state(SEXP ptr) { return R_new_altrep(state_class, ptr, R_NilValue); }
 
 SEXP mxr_pointer_new(mxr_type type) {
   SEXP ptr = PROTECT(R_MakeExternalPtr(NULL, tag_of[type], R_NilValue));
@@ -165,11 +153,8 @@ SEXP mxr_pointer_new(mxr_type type) {
 }
 
 void mxr_pointer_set(SEXP ptr, mxr_type type, void *object) {
+  R_set_altrep_data2(R_ExternalPtrProtected(ptr), new_holder(type, object));
   R_SetExternalPtrAddr(ptr, object);
-  live[type]++;
-  if (type != MXR_NDARRAY) return;
-  hold(R_ExternalPtrProtected(ptr), object);
-  press(mx_array_bytes(object));
 }
 
 SEXP mxr_wrap(SEXP ptr, mxr_type type) {
@@ -206,9 +191,11 @@ mx_status mxr_pointer_get(SEXP x, mxr_type type, const char *argument, void **ou
   }
   SEXP saved = R_ExternalPtrProtected(ptr);
   if (TYPEOF(saved) != RAWSXP || ALTREP(saved) || XLENGTH(saved) == 0)
-    return mx_fail(err, MX_ERR_STATE,
-                   "`%s` is %s whose contents are gone: it was saved by something that keeps no contents.", argument,
-                   types[type].expected);
+    return mx_fail(
+        err, MX_ERR_STATE,
+        "`%s` is %s whose contents are gone: it was saved by something that keeps no contents, or belonged to "
+        "a training or prediction that has ended.",
+        argument, types[type].expected);
   PROTECT(saved);
   SEXP state = PROTECT(new_state(ptr));
   mx_status status = types[type].decode(RAW(saved), (size_t)XLENGTH(saved), &object, err);
@@ -260,6 +247,27 @@ mxr_exec *mxr_executor(SEXP x, const char *argument) {
   return p;
 }
 
+/* Releases what the objects in `x` (one, or nested lists) point to: the collector may find them much later. They are no
+ * good any more. An executor's arrays go with it, but for the outputs: others may have seen these. */
+SEXP ffi_release(SEXP x) {
+  if (TYPEOF(x) == VECSXP) {
+    for (R_xlen_t i = 0; i < XLENGTH(x); i++) ffi_release(VECTOR_ELT(x, i));
+    return R_NilValue;
+  }
+  SEXP ptr = mxr_pointer_of(x);
+  if (ptr == R_NilValue || !R_ExternalPtrAddr(ptr) || type_of_pointer(ptr) == MXR_TYPES) return R_NilValue;
+  SEXP holder = R_altrep_data2(R_ExternalPtrProtected(ptr));
+  if (TYPEOF(holder) == VECSXP) {
+    for (int i = 0; i < OUTPUTS; i++) ffi_release(VECTOR_ELT(holder, i));
+    holder = VECTOR_ELT(holder, HOLDER);
+  }
+  block *b;
+  memcpy(&b, RAW(holder), sizeof(b));
+  R_ClearExternalPtr(ptr);
+  block_clear(b);
+  return R_NilValue;
+}
+
 /* ---- keepers: C memory that an R object owns ---- */
 
 typedef void (*release_function)(void *);
@@ -285,43 +293,100 @@ SEXP mxr_keeper(void (*release)(void *)) {
 
 void mxr_release(SEXP keeper) { keeper_finalize(keeper); }
 
-/* ---- the collector learns of native memory ---- */
+/* ---- when collections are made ----
+ *
+ * R's collector knows nothing of the bytes of arrays. So it is started when these are about to become more than they
+ * ever were: a loop uses the same memory again and again. It has three generations: young objects are collected first,
+ * the middle generation if that did not help, all objects (which takes some fifty times as long) if that did not
+ * either. The limit is raised when all that finds too little, or when it takes too much of the time: in fast loops over
+ * large arrays. */
+
+enum { YOUNG, MIDDLE, FULL, TIERS };
+typedef struct tier { /* the last collection: */
+  double ended, lasted;
+  int64_t left; /* bytes in use after it */
+} tier;
+static tier tiers[TIERS];
+static double share; /* of time that young collections take: mean over the last ones */
+static int64_t limit;
 
 static int64_t used_bytes(void) {
   return mx_pool_statistics(MX_CPU).used_bytes + mx_pool_statistics(MX_GPU).used_bytes;
 }
 
-static int64_t lowest;           /* bytes in use at the lowest point since the last collection */
-static double collected, lasted; /* when that was, and how long it took, in processor time */
-
 static double now(void) {
   struct timespec t;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void collect(void) {
+/* Returns how many bytes R's vectors may still take before the next collection. */
+static double collect_young(void) {
+  static SEXP call;
+  if (!call) {
+    call = Rf_lang2(Rf_install("gc"), Rf_ScalarLogical(FALSE));
+    R_PreserveObject(call);
+    SET_TAG(CDR(call), Rf_install("full"));
+  }
+  SEXP table = Rf_eval(call, R_BaseEnv); /* 2 rows: cells, vectors; columns: used, in MB, limit, ... */
+  return TYPEOF(table) == REALSXP && XLENGTH(table) > 5 ? (REAL(table)[5] - REAL(table)[1]) * 8 : 0;
+}
+
+/* R goes on to the next generation where a collection leaves little room. A vector that nobody touches takes it, unless
+ * the room is so large that the system might refuse. */
+static void collect_middle(void) {
+  const double most = 1e9;
+  double room = collect_young();
+  PROTECT(Rf_allocVector(RAWSXP, (R_xlen_t)(room > 0 && room < most ? 0.9 * room : 0)));
+  (void)collect_young();
+  UNPROTECT(1);
+  (void)collect_young();
+}
+
+static void collect(int which) {
+  tier *t = &tiers[which];
   double start = now();
-  R_gc();
-  collected = now();
-  lasted = collected - start;
-  lowest = used_bytes();
+  if (which == YOUNG)
+    (void)collect_young();
+  else if (which == MIDDLE)
+    collect_middle();
+  else
+    R_gc();
+  double end = now(), took = end - start, usual = took < t->lasted ? took : t->lasted; /* R now and then does more */
+  if (which == YOUNG) share += usual / (end - t->ended) / 4 - share / 4;
+  if (which == MIDDLE) share /= 2;
+  for (int i = 0; i <= which; i++) tiers[i].left = used_bytes();
+  t->ended = end;
+  t->lasted = took;
 }
 
 void mxr_collect_garbage(void) {
-  collect();
+  collect(FULL);
   mx_pool_trim();
 }
 
-/* Objects that lived for a while, such as the arrays of a training run, are found by full collections only. One is made
- * when memory has grown and the last one was long enough ago to make their time a small part of the whole, or when it
- * has grown by much. */
 void mxr_collect_if_needed(void) {
-  enum { LITTLE = 8 << 20, MUCH = 256 << 20, REST = 12 };
+  const int64_t step = 8 << 20, small = 16 << 20, most = 256 << 20;
+  const int many = 1024;
+  const double fine = 0.06, too_much = 0.12;
   int64_t used = used_bytes();
-  if (used < lowest) lowest = used;
-  int64_t grown = used - lowest, much = lowest / 2 > MUCH ? lowest / 2 : MUCH;
-  if (grown > much || (grown > LITTLE && now() - collected > REST * lasted)) collect();
+  if (limit > used + most) limit = used + most;
+  if (swept) made = 0;
+  swept = false;
+  if (used <= limit) return;
+  for (int i = limit ? YOUNG : FULL; i < TIERS; i++) { /* first all: R decides how much it will need */
+    if (i > YOUNG && used - tiers[i].left <= (limit - tiers[i].left) / (i == FULL ? 2 : 4)) break; /* few became old */
+    if (i == FULL && now() - tiers[FULL].ended < 20 * tiers[FULL].lasted) break;
+    collect(i);
+    used = used_bytes();
+  }
+  if (used > limit - limit / 8) {
+    limit = used + (used / 4 > step ? used / 4 : step);
+  } else if (share > too_much) {
+    int64_t room = made > many ? small : most, wanted = (int64_t)((double)(limit - used) * share / fine);
+    if (limit < used + room) limit = used + (wanted < room ? wanted : room);
+    share = fine;
+  }
 }
 
 /* Objects of each type that are alive: a test looks for leaks with it. */

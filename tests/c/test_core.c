@@ -370,6 +370,30 @@ TEST(pool_gives_cached_blocks_back_when_memory_ends) {
   mx_pool_free(cpu, b, 1 << 21);
   mx_pool_trim();
 }
+TEST(pool_does_not_grow_with_sizes_that_vary) {
+  void *a;
+  mx_pool_trim();
+  int64_t peak = mx_pool_statistics(MX_CPU).peak_bytes, used = mx_pool_statistics(MX_CPU).used_bytes;
+  size_t size = (size_t)(peak - used) + (1 << 20); /* the largest that ever was */
+  for (int i = 0; i < 20; i++) {
+    REQUIRE_OK(mx_pool_alloc(cpu, size - (size_t)i * size / 25, &a, &err), err);
+    mx_pool_free(cpu, a, size - (size_t)i * size / 25);
+    mx_pool_stats s = mx_pool_statistics(MX_CPU);
+    CHECK(s.used_bytes + s.cached_bytes <= s.peak_bytes);
+  }
+  REQUIRE_OK(mx_pool_alloc(cpu, 4096, &a, &err), err); /* what is used often stays when others have to go */
+  mx_pool_free(cpu, a, 4096);
+  for (int i = 0; i < 8; i++) {
+    void *b, *again;
+    REQUIRE_OK(mx_pool_alloc(cpu, size >> i, &b, &err), err);
+    mx_pool_free(cpu, b, size >> i);
+    int64_t cached = mx_pool_statistics(MX_CPU).cached_bytes;
+    REQUIRE_OK(mx_pool_alloc(cpu, 4096, &again, &err), err);
+    if (i > 0) CHECK_INT(mx_pool_statistics(MX_CPU).cached_bytes, cached - 4096);
+    mx_pool_free(cpu, again, 4096);
+  }
+  mx_pool_trim();
+}
 TEST(pool_size_classes) {
   mx_pool_trim();
   for (size_t bytes = 1; bytes < (size_t)1 << 22; bytes = bytes * 5 / 4 + 1) {

@@ -244,6 +244,83 @@ test_that("a batch costs little besides its arithmetic", {
   expect_lt(time / 2000, 0.3e-3)
 })
 
+# MB that the process has in memory.
+resident <- function() {
+  status <- readLines("/proc/self/status")
+  as.numeric(gsub("[^0-9]", "", grep("^VmRSS", status, value = TRUE))) / 1024
+}
+
+test_that("a loop of trainings or operations uses the same memory again", {
+  skip_on_cran()
+  skip_if_not(file.exists("/proc/self/status"))
+  d <- data.plane(500)
+  net <- net.classifier(hidden = 2000)
+  training <- function() {
+    model <- fit(net, d$data, y = d$label, num.round = 1, array.batch.size = 100, optimizer = "adam",
+                 learning.rate = 1e-3, eval.data = list(data = d$data, label = d$label),
+                 eval.metric = mx.metric.accuracy)
+    predict(model, d$data, array.layout = "colmajor")
+  }
+  small <- mx.nd.ones(1000)
+  large <- mx.nd.ones(1e4)
+  loops <- list(training = training, small = function() for (i in 1:500) small + small,
+                large = function() for (i in 1:200) exp(large * 2),
+                bind = function() {
+                  e <- mx.simple.bind(net, mx.cpu(), grad.req = "write", data = c(2, 100))
+                  mx.exec.forward(e)
+                  mx.exec.backward(e)
+                })
+  for (n in names(loops)) {
+    for (i in 1:30) loops[[n]]()
+    before <- resident()
+    for (i in 1:60) loops[[n]]()
+    expect_lt(resident(), before * 1.15 + 5, label = n)
+  }
+})
+
+test_that("what a training or prediction made is given back when it ends", {
+  d <- data.plane(200)
+  used <- function() mx.memory()[["used"]]
+  net <- net.classifier(hidden = 5000)
+  run <- function(...) {
+    model <- fit(net, d$data, y = d$label, num.round = 1, optimizer = "adam", learning.rate = 1e-3, ...)
+    predict(model, d$data, array.layout = "colmajor")
+    invisible(model)
+  }
+  run()
+  gc()
+  before <- used()
+  model <- run(eval.data = list(data = d$data, label = d$label), eval.metric = mx.metric.accuracy)
+  size <- sum(vapply(model$arg.params, length, 0)) * 4
+  expect_lt(used() - before, 3 * size) # the model, and what small things cost
+  expect_true(all(is.finite(as.array(model$arg.params$fc1_weight))))
+
+  # What the user's functions saw is theirs.
+  seen <- list()
+  look <- function(iteration, nbatch, env, verbose) {
+    seen <<- c(seen, env$train.execs[[1L]]$ref.arg.arrays["fc1_weight"])
+    TRUE
+  }
+  run(batch.end.callback = look)
+  expect_equal(dim(as.array(seen[[1L]])), dim(model$arg.params$fc1_weight))
+  keep <- NULL
+  run(eval.metric = mx.metric.custom("m", function(label, pred) {
+    keep <<- list(label, pred)
+    0
+  }))
+  for (k in keep) expect_true(all(is.finite(as.array(k))))
+  x <- mx.nd.array(d$data)
+  y <- mx.nd.array(d$label)
+  fit(net, x, y = y, num.round = 1)
+  expect_equal(dim(x), dim(d$data))
+  expect_equal(as.vector(as.array(y)), as.vector(d$label))
+  init <- list()
+  fit(net, d$data, y = d$label, num.round = 1, initializer = function(name, shape, ctx, allow.unknown = FALSE) {
+    init[[name]] <<- mx.nd.ones(shape, ctx)
+  })
+  for (k in init) expect_true(all(as.array(k) == 1))
+})
+
 test_that("training does not pile up memory", {
   d <- data.plane(2000)
   it <- mx.io.arrayiter(d$data, d$label, batch.size = 10)
@@ -258,14 +335,23 @@ test_that("training does not pile up memory", {
 })
 
 test_that("executors give their working memory back when training is over, whatever ended it", {
-  rested <- 0
-  suppressMessages(trace("mx.net.rest", function() rested <<- rested + 1, where = asNamespace("mxnet"), print = FALSE))
-  on.exit(suppressMessages(untrace("mx.net.rest", where = asNamespace("mxnet"))))
-  d <- data.plane(8)
-  fit(net.classifier(), d$data, d$label, num.round = 1)
-  expect_identical(rested, 1)
-  try(fit(net.classifier(), d$data, d$label, batch.end.callback = function(...) stop("over")), silent = TRUE)
-  expect_identical(rested, 2)
+  d <- data.plane(200)
+  seen <- NULL
+  during <- 0
+  look <- function(fails) function(iteration, nbatch, env, verbose) {
+    seen <<- c(seen, env$train.execs) # these live on
+    during <<- mx.memory()[["used"]]
+    if (fails) stop("over")
+  }
+  for (fails in c(FALSE, TRUE)) {
+    try(fit(net.classifier(hidden = 2000), d$data, d$label, num.round = 1, batch.end.callback = look(fails)),
+        silent = TRUE)
+    expect_lt(mx.memory()[["used"]], during - 2000 * 128 * 4)
+  }
+  for (e in seen) {
+    mx.exec.forward(e, is.train = FALSE)
+    expect_true(all(is.finite(as.array(e$ref.outputs[[1L]]))))
+  }
 })
 
 test_that("the training loop can be called by itself", {
