@@ -32,15 +32,20 @@ mx.io.internal.shape <- function(shape, name) {
 # warning, before the iterator that forgot them is finalized.
 mx.io.internal.open <- list2env(list(last = 0), parent = emptyenv())
 
-# A set of text files: open() starts at their first lines, connection(i), shut().
+# A set of text files: open() starts at their first lines, connection(i), shut(). Copies, such as one that was saved and
+# read back, have nothing open. Ctrl-C waits while a file is open and not yet known, or closed and still known.
 mx.io.internal.files <- function(files) {
+  owner <- environment()
   key <- NULL
-  shut <- function() {
-    if (is.null(key)) return(invisible())
-    for (con in mx.io.internal.open[[key]]) close(con)
-    rm(list = key, envir = mx.io.internal.open)
-    key <<- NULL
+  connections <- function() {
+    set <- if (!is.null(key)) mx.io.internal.open[[key]]
+    if (identical(set$owner, owner)) set$connections
   }
+  shut <- function() suspendInterrupts({
+    for (con in connections()) close(con)
+    if (!is.null(connections())) rm(list = key, envir = mx.io.internal.open)
+    key <<- NULL
+  })
   list(
     open = function() {
       shut()
@@ -48,13 +53,14 @@ mx.io.internal.files <- function(files) {
       key <<- paste0("set", mx.io.internal.open$last)
       complete <- FALSE
       on.exit(if (!complete) shut())
-      mx.io.internal.open[[key]] <- list()
-      for (i in seq_along(files)) mx.io.internal.open[[key]][[i]] <- gzfile(files[[i]], "rt")
-      names(mx.io.internal.open[[key]]) <- names(files)
+      mx.io.internal.open[[key]] <- list(owner = owner, connections = list())
+      for (i in seq_along(files))
+        suspendInterrupts(mx.io.internal.open[[key]]$connections[[i]] <- gzfile(files[[i]], "rt"))
+      names(mx.io.internal.open[[key]]$connections) <- names(files)
       complete <- TRUE
     },
-    connection = function(i) mx.io.internal.open[[key]][[i]],
-    is.open = function() !is.null(key),
+    connection = function(i) connections()[[i]],
+    is.open = function() !is.null(connections()),
     shut = shut)
 }
 
