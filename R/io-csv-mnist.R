@@ -32,8 +32,9 @@ mx.io.internal.shape <- function(shape, name) {
 # warning, before the iterator that forgot them is finalized.
 mx.io.internal.open <- list2env(list(last = 0), parent = emptyenv())
 
-# A set of text files: open() starts at their first lines, connection(i), shut(). Copies, such as one that was saved and
-# read back, have nothing open. Ctrl-C waits while a file is open and not yet known, or closed and still known.
+# A set of text files: open() starts at their first lines, connection(i), shut(). A copy, such as one that was saved and
+# read back, has nothing open; resume() opens its files and skips the lines that were read. Ctrl-C waits while a file is
+# open and not yet known, or closed and still known.
 mx.io.internal.files <- function(files) {
   owner <- environment()
   key <- NULL
@@ -46,18 +47,24 @@ mx.io.internal.files <- function(files) {
     if (!is.null(connections())) rm(list = key, envir = mx.io.internal.open)
     key <<- NULL
   })
+  open <- function() {
+    shut()
+    mx.io.internal.open$last <- mx.io.internal.open$last + 1
+    key <<- paste0("set", mx.io.internal.open$last)
+    complete <- FALSE
+    on.exit(if (!complete) shut())
+    mx.io.internal.open[[key]] <- list(owner = owner, connections = list())
+    for (i in seq_along(files))
+      suspendInterrupts(mx.io.internal.open[[key]]$connections[[i]] <- gzfile(files[[i]], "rt"))
+    names(mx.io.internal.open[[key]]$connections) <- names(files)
+    complete <- TRUE
+  }
   list(
-    open = function() {
-      shut()
-      mx.io.internal.open$last <- mx.io.internal.open$last + 1
-      key <<- paste0("set", mx.io.internal.open$last)
-      complete <- FALSE
-      on.exit(if (!complete) shut())
-      mx.io.internal.open[[key]] <- list(owner = owner, connections = list())
-      for (i in seq_along(files))
-        suspendInterrupts(mx.io.internal.open[[key]]$connections[[i]] <- gzfile(files[[i]], "rt"))
-      names(mx.io.internal.open[[key]]$connections) <- names(files)
-      complete <- TRUE
+    open = open,
+    resume = function(lines) {
+      if (is.null(key) || !is.null(connections())) return(invisible())
+      open()
+      for (con in connections()) for (n in diff(unique(c(seq(0, lines, by = 1e4), lines)))) readLines(con, n)
     },
     connection = function(i) connections()[[i]],
     is.open = function() !is.null(connections()),
@@ -66,7 +73,8 @@ mx.io.internal.files <- function(files) {
 
 # A source that reads rows of numbers chunk by chunk and hands them out in batches.
 #   open()    starts a pass
-#   rows(m)   the next m rows at most: a list of matrices, one column per row of the file, NULL at the end
+#   rows(m, before)   the next m rows at most, after `before` ones: a list of matrices, one column per row of the
+#             file, NULL at the end
 #   close()   gives up what open() opened
 #   shapes    dims of one example for each entry
 # With round.batch a last short batch is completed from the first rows of the file, otherwise by zeros. Chunks are kept
@@ -94,7 +102,7 @@ mx.io.internal.rows <- function(open, rows, close, shapes, batch.size, round.bat
     cbind(x, more)
   }
   read <- function() {
-    x <- rows(chunk.rows)
+    x <- rows(chunk.rows, (number - 1) * chunk.rows)
     if (is.null(x)) return(NULL)
     n <- ncol(x[[1L]])
     if (is.null(first)) first <<- lapply(x, function(m) m[, seq_len(min(batch.size, n)), drop = FALSE])
@@ -205,7 +213,8 @@ mx.io.CSVIter <- function(...) {
                                                    " numbers: ", conditionMessage(e), "."))
     matrix(unlist(x, FALSE, FALSE), width[[part]], byrow = TRUE)
   }
-  rows <- function(m) {
+  rows <- function(m, before) {
+    text$resume(before)
     if (!text$is.open()) return(NULL)
     chunk <- lapply(stats::setNames(names(files), names(files)), read, m)
     n <- ncol(chunk$data)
@@ -330,7 +339,8 @@ mx.io.LibSVMIter <- function(...) {
     shapes$label <- prod(mx.io.internal.shape(a$label.shape, "label.shape"))
   }
   text <- mx.io.internal.files(files)
-  rows <- function(m) {
+  rows <- function(m, before) {
+    text$resume(before)
     if (!text$is.open()) return(NULL)
     data <- mx.io.internal.libsvm(readLines(text$connection(1L), m), shapes$data, files[1L])
     n <- ncol(data$values)

@@ -44,7 +44,7 @@ test_that("files larger than a chunk, and than what is kept, give the same", {
   for (kept in c(1e6, 20)) {
     opened <- 0
     con <- NULL
-    rows <- function(m) {
+    rows <- function(m, before) {
       v <- scan(con, double(), m * 2, sep = ",", quiet = TRUE)
       if (length(v)) list(data = matrix(v, 2))
     }
@@ -198,10 +198,37 @@ test_that("a copy of an iterator leaves the files of the other alone", {
   expect_identical(readLines(set$connection("data"), 1), "1")
   copy <- unserialize(serialize(set, NULL))
   expect_false(copy$is.open())
-  copy$open()
-  expect_identical(readLines(copy$connection("data"), 1), "1")
+  copy$resume(2)
+  expect_identical(readLines(copy$connection("data"), 1), "3")
   copy$shut()
   expect_identical(readLines(set$connection("data"), 1), "2")
   set$shut()
   expect_false(set$is.open())
+})
+
+test_that("an iterator that was saved in the middle of a file goes on there", {
+  file <- tempfile()
+  writeLines(as.character(1:11), file)
+  set <- mxnet:::mx.io.internal.files(list(data = file))
+  rows <- function(m, before) {
+    set$resume(before)
+    if (!set$is.open()) return(NULL)
+    x <- as.numeric(readLines(set$connection("data"), m))
+    if (length(x) < m) set$shut()
+    if (length(x)) list(data = matrix(x, 1))
+  }
+  source <- mxnet:::mx.io.internal.rows(set$open, rows, set$shut, list(data = numeric()), 2, TRUE, "numbers",
+                                        chunk.numbers = 4)
+  it <- mxnet:::mx.io.internal.iterator(Rcpp_MXNativeDataIter, source)
+  rest <- function(it) {
+    seen <- NULL
+    while (it$iter.next()) seen <- c(seen, as.array(it$value()$data))
+    seen
+  }
+  for (i in 1:3) it$iter.next()
+  copy <- unserialize(serialize(it, NULL))
+  expect_equal(rest(copy), c(7:11, 1))
+  copy$reset()
+  expect_equal(rest(copy), c(1:11, 1))
+  expect_equal(rest(it), c(7:11, 1))
 })
