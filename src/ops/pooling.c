@@ -126,10 +126,9 @@ enum { TABLE = 16, FAST_ROWS = 4 };
 typedef struct pool {
   mx_conv v;
   int64_t lo[TABLE], hi[TABLE]; /* mx_conv_inside along the last axis for the first places of a window */
-  int64_t fast_lo, fast_hi;     /* places of a row that max_inside does; none if equal */
-  int fast_rows;                /* rows of a window then, and where they begin, in pixels from its start */
-  int64_t fast_at[FAST_ROWS];
-  int64_t pad_end[3]; /* places added behind; v.pad is in front */
+  int fast_rows;                /* rows of a window if max_windows knows its maxima, else 0 */
+  bool fast_back;               /* send_twos or send_threes knows the gradient */
+  int64_t pad_end[3];           /* places added behind; v.pad is in front */
   int type, p;
   bool count_pad, v1, global; /* global: one contiguous window a plane */
 } pool;
@@ -155,14 +154,16 @@ static pool pooling_view(const pooling_params *p, const mx_shape *data, const mx
   }
   for (int64_t k = 0; k < TABLE && k < g.v.kernel[2]; k++) mx_conv_inside(&g.v, 2, k, &g.lo[k], &g.hi[k]);
   const int64_t k = g.v.kernel[2];
-  const int64_t window = g.v.kernel[0] * g.v.kernel[1]; /* rows of a window: those that max_inside knows */
+  const int64_t window = g.v.kernel[0] * g.v.kernel[1];
   const bool known = k == 2 ? window == 1 || window == 2 || window == 4 : k == 3 && (window == 1 || window == 3);
-  if (!g.v.channels_last && known && g.v.stride[2] == 2) {
-    for (int64_t kd = 0; kd < g.v.kernel[0]; kd++)
-      for (int64_t kh = 0; kh < g.v.kernel[1]; kh++) g.fast_at[g.fast_rows++] = (kd * g.v.in[1] + kh) * g.v.in[2];
-    g.fast_lo = g.lo[0];
-    g.fast_hi = g.hi[k - 1] > g.fast_lo ? g.hi[k - 1] : g.fast_lo;
-  }
+  const bool zeros = g.v1 && g.v.pad[0] + g.v.pad[1] + g.v.pad[2] > 0; /* take part in maxima */
+  if (!g.v.channels_last && known && g.v.stride[2] == 2 && !zeros && g.v.in[2] < INT32_MAX / 4)
+    g.fast_rows = (int)window;
+  g.fast_back = g.fast_rows > 0 && g.v.pad[2] < k;
+  for (int i = 0; i < 3 && g.fast_back && k == 2; i++)
+    g.fast_back = g.v.kernel[i] == g.v.stride[i] && g.v.pad[i] == 0 && g.v.out[i] * g.v.kernel[i] <= g.v.in[i];
+  for (int i = 0; i < 2 && g.fast_back && k == 3; i++)
+    g.fast_back = g.v.kernel[i] == 1 ? g.v.stride[i] == 1 && g.v.pad[i] == 0 : i == 1 && g.v.stride[i] == 2;
   g.global = !g.v.channels_last && mx_conv_out_size(&g.v) == 1;
   for (int i = 0; i < 3; i++) g.global = g.global && g.v.kernel[i] == g.v.in[i] && g.v.pad[i] == 0;
   return g;
@@ -263,97 +264,236 @@ MX_CLONES static void max_lanes(const pool *g, mx_dtype dtype, const void *x_, i
   })
 }
 
-/* The same for windows of some rows of K places with step 2 that lie inside, n windows side by side (up to LANES): row
- * r of the first window begins at row##r. ROWS is DOWN or UP for a number of rows, with what is done for each. Places
- * (not needed in forward) are found by a second look, last one first, so that the first maximum wins: that makes two
- * loops without branches. */
-#define DOWN1(F, K) F(0, K)
-#define DOWN2(F, K) F(0, K) F(1, K)
-#define DOWN3(F, K) DOWN2(F, K) F(2, K)
-#define DOWN4(F, K) DOWN3(F, K) F(3, K)
-#define UP1(F, K) F(0, K)
-#define UP2(F, K) F(1, K) F(0, K)
-#define UP3(F, K) F(2, K) UP2(F, K)
-#define UP4(F, K) F(3, K) UP3(F, K)
-#define LARGER(r, K)                                    \
-  _Pragma("GCC unroll 3") for (int s = 0; s < K; s++) { \
-    A u = (A)row##r[2 * j + s];                         \
-    m = u > m ? u : m;                                  \
+/* ---- maxima of windows of K = 2 or 3 places in each of some rows, with step 2: without branches ----
+ *
+ * Lanes are taken in whole vectors: a rest would be done one by one. What is beyond the end of a row is read, too, and
+ * written to if that is in the plane: results of lanes too many are not used, and they send zeros. */
+enum { WHOLE = 16, MOST = LANES + WHOLE, LINE = 2 * MOST + 2, OUTSIDE = INT32_MIN };
+#define WHOLE_LANES(n) (((n) + WHOLE - 1) / WHOLE * WHOLE)
+
+/* at[r]: the element of the plane that row r of the windows [w, w + n) at (d, h) begins with, or OUTSIDE. row[r]: the
+ * row, or a copy among `lines` if it is not in the plane with all that is read. */
+static void window_rows(const pool *g, mx_dtype dtype, const void *x, int64_t d, int64_t h, int64_t w, int64_t n,
+                        void *lines, const void *row[FAST_ROWS], int64_t at[FAST_ROWS]) {
+  const mx_conv *v = &g->v;
+  const int64_t first = w * 2 - v->pad[2], read = 2 * WHOLE_LANES(n) + 2, plane = mx_conv_in_size(v);
+  const int64_t size = (int64_t)mx_dtype_size(dtype), top = h * v->stride[1] - v->pad[1];
+  int64_t id = d * v->stride[0] - v->pad[0], ih = top;
+  for (int r = 0; r < g->fast_rows; r++) {
+    const bool there = id >= 0 && id < v->in[0] && ih >= 0 && ih < v->in[1];
+    at[r] = there ? (id * v->in[1] + ih) * v->in[2] + first : OUTSIDE;
+    if (++ih == top + v->kernel[1]) ih = top, id++;
+    row[r] = (const char *)x + at[r] * size;
+    if (there && at[r] >= 0 && at[r] + read <= plane) continue;
+    char *line = (char *)lines + r * LINE * size;
+    MX_SWITCH_FLOAT(dtype, break, {
+      for (int64_t i = 0; i < read; i++) ((T *)line)[i] = (T)-INFINITY;
+    })
+    const int64_t from = at[r] < 0 ? -at[r] : 0, to = at[r] + read > plane ? plane - at[r] : read;
+    if (there && from < to)
+      memcpy(line + from * size, (const char *)row[r] + from * size, (size_t)((to - from) * size));
+    row[r] = line;
   }
-#define FOUND(r, K) \
-  _Pragma("GCC unroll 3") for (int s = K - 1; s >= 0; s--) { found = (A)row##r[2 * j + s] == m ? at##r + s : found; }
-#define MAX_INSIDE(R, K)                                  \
-  _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {   \
+}
+
+/* ROWS is a number of rows, with what is done for each. */
+#define ROWS1(F, K) F(0, K)
+#define ROWS2(F, K) F(0, K) F(1, K)
+#define ROWS3(F, K) ROWS2(F, K) F(2, K)
+#define ROWS4(F, K) ROWS3(F, K) F(3, K)
+/* Places beyond the row have the bound -infinity: larger values become the bound, NaN stays. Elements are read in
+ * pairs: the fourth of a window of three is bound by `never`, -infinity, which the compiler does not know. */
+#define BOUNDS                                                            \
+  const int32_t col = column + 2 * (int32_t)j;                            \
+  const A bound[4] = {(uint32_t)col < width ? INFINITY : -INFINITY,       \
+                      (uint32_t)(col + 1) < width ? INFINITY : -INFINITY, \
+                      (uint32_t)(col + 2) < width ? INFINITY : -INFINITY, never};
+#define VALUE(r) (bound[s] < (A)row##r[2 * j + s] ? bound[s] : (A)row##r[2 * j + s])
+#define LARGER(r, K)                                                  \
+  _Pragma("GCC unroll 4") for (int s = 0; s < (K + 1) / 2 * 2; s++) { \
+    const A u = VALUE(r);                                             \
+    m = u > m ? u : m;                                                \
+  }
+#define MAX_WINDOWS(R, K)                                 \
+  _Pragma("omp simd") for (int64_t j = 0; j < all; j++) { \
     A m = LOWEST(A);                                      \
-    DOWN##R(LARGER, K) best[j] = m;                       \
-  }                                                       \
-  if (place) {                                            \
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) { \
-      const A m = best[j];                                \
-      int32_t found = -1;                                 \
-      UP##R(FOUND, K) place[j] = found;                   \
-    }                                                     \
+    BOUNDS ROWS##R(LARGER, K) best[j] = m;                \
   }
 
-MX_CLONES static void max_inside(mx_dtype dtype, const void *x_, int rows, const int64_t *at, int64_t kernel, int64_t n,
-                                 void *best_, int32_t *place) {
+/* What the macros use. */
+#define WINDOW_ROWS(d, h, w, n)                         \
+  const int64_t all = WHOLE_LANES(n);                   \
+  const int32_t column = (int32_t)(2 * (w)-v->pad[2]);  \
+  const uint32_t width = (uint32_t)v->in[2];            \
+  const A never = v->nd > 3 ? INFINITY : -INFINITY;     \
+  const void *row[FAST_ROWS] = {NULL};                  \
+  T lines[FAST_ROWS * LINE];                            \
+  window_rows(g, dtype, x, d, h, w, n, lines, row, at); \
+  const T *row0 = row[0], *row1 = row[1], *row2 = row[2];
+
+/* Maxima of windows [w, w + n) at (d, h). */
+MX_CLONES static void max_windows(const pool *g, mx_dtype dtype, const void *x, int64_t d, int64_t h, int64_t w,
+                                  int64_t n, void *best_) {
+  const mx_conv *v = &g->v;
+  int64_t at[FAST_ROWS];
   MX_SWITCH_FLOAT(dtype, break, {
     typedef ACC(T) A;
-    const T *x = x_;
     A *best = best_;
-    T padded[FAST_ROWS][2 * LANES + 2];
-    int64_t from[FAST_ROWS] = {0};
-    for (int r = 0; r < rows; r++) from[r] = at[r];
-    if (place && n % 16 != 0) { /* whole vectors only: the rest would be done one by one, with mispredicted branches */
-      const int64_t used = 2 * (n - 1) + kernel, all = 2 * ((n + 15) / 16 * 16 - 1) + kernel;
-      for (int r = 0; r < rows; r++) {
-        memcpy(padded[r], x + at[r], (size_t)used * sizeof(T));
-        memset(padded[r] + used, 0, (size_t)(all - used) * sizeof(T));
-        from[r] = r * (2 * LANES + 2);
-      }
-      x = padded[0], n = (n + 15) / 16 * 16;
-    }
-    const T *row0 = x + from[0], *row1 = x + from[1], *row2 = x + from[2], *row3 = x + from[3];
-    const int32_t at0 = (int32_t)at[0], at1 = (int32_t)at[1], at2 = (int32_t)at[2], at3 = (int32_t)at[3];
-    switch (10 * rows + (int)kernel) {
+    WINDOW_ROWS(d, h, w, n)
+    const T *row3 = row[3];
+    switch (10 * g->fast_rows + (int)v->kernel[2]) {
       case 12:
-        MAX_INSIDE(1, 2) break;
+        MAX_WINDOWS(1, 2) break;
       case 13:
-        MAX_INSIDE(1, 3) break;
+        MAX_WINDOWS(1, 3) break;
       case 22:
-        MAX_INSIDE(2, 2) break;
+        MAX_WINDOWS(2, 2) break;
       case 33:
-        MAX_INSIDE(3, 3) break;
+        MAX_WINDOWS(3, 3) break;
       case 42:
-        MAX_INSIDE(4, 2) break;
+        MAX_WINDOWS(4, 2) break;
     }
   })
 }
 
-/* The lanes [*lo, *hi) of [from, to) for which the fast way is there: the windows at (d, h) lie inside. */
-static void fast_lanes(const pool *g, int64_t d, int64_t h, int64_t from, int64_t to, int64_t *lo, int64_t *hi) {
+/* The first place that has the maximum takes what is `left` of the gradient: all or nothing. */
+#define SEND(r, K)                                      \
+  _Pragma("GCC unroll 3") for (int s = 0; s < K; s++) { \
+    const A u = VALUE(r);                               \
+    part[r][s][j + s / 2] = u == m ? left : 0;          \
+    left = u == m ? 0 : left;                           \
+  }
+#define SEND_WINDOWS(R, K)                                             \
+  _Pragma("omp simd") for (int64_t j = 0; j < all; j++) {              \
+    A m = LOWEST(A);                                                   \
+    BOUNDS                                                             \
+    ROWS##R(LARGER, K) A left = m > LOWEST(A) && j < n ? (A)dy[j] : 0; \
+    ROWS##R(SEND, K)                                                   \
+  }
+#define ADD_UP(op)                                                    \
+  if (lo > 0 && begin + 2 * lo > 0) to[2 * lo - 1] op(T) odd[lo - 1]; \
+  _Pragma("omp simd") for (int64_t j = lo; j < hi; j++) {             \
+    to[2 * j] op(T)(even[j] + next[j]);                               \
+    to[2 * j + 1] op(T) odd[j];                                       \
+  }                                                                   \
+  if (final && begin + 2 * hi < width) to[2 * hi] op(T)(even[hi] + next[hi]);
+/* Gradient of a plane whose windows have three places, or three in each of three rows, and step 2. A pixel is written
+ * first by the window before, which may be in the row before. Rows are added up one turn later, when the processor has
+ * written the parts. */
+MX_CLONES static void send_threes(const pool *g, mx_dtype dtype, const void *x, const void *dy_, void *dx_) {
   const mx_conv *v = &g->v;
-  const int64_t id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
-  const bool inside = id >= 0 && id + v->kernel[0] <= v->in[0] && ih >= 0 && ih + v->kernel[1] <= v->in[1];
-  *lo = !inside || g->fast_lo > to ? to : g->fast_lo < from ? from : g->fast_lo;
-  *hi = g->fast_hi < *lo ? *lo : g->fast_hi > to ? to : g->fast_hi;
+  const int64_t chunks = (v->out[2] + LANES - 1) / LANES, rows = v->out[0] * v->out[1];
+  MX_SWITCH_FLOAT(dtype, break, {
+    typedef ACC(T) A;
+    const T *dy = dy_;
+    A parts[2][3][3][MOST + 1]; /* of a row: even pixels, odd ones, and the even ones of the next window */
+    int64_t start[2][FAST_ROWS];
+    for (int64_t t = 0; t <= rows * chunks; t++) {
+      const int64_t h = t / chunks, w = t % chunks * LANES, n = v->out[2] - w < LANES ? v->out[2] - w : LANES;
+      int64_t *at = start[t % 2];
+      A(*part)[3][MOST + 1] = parts[t % 2], (*before)[3][MOST + 1] = parts[1 - t % 2];
+      if (h < rows) {
+        WINDOW_ROWS(h / v->out[1], h % v->out[1], w, n)
+        for (int r = 0; r < g->fast_rows; r++) part[r][2][0] = w > 0 ? before[r][2][LANES] : 0, part[r][0][all] = 0;
+        if (g->fast_rows == 1) {
+          SEND_WINDOWS(1, 3)
+        } else {
+          SEND_WINDOWS(3, 3)
+        }
+        dy += n;
+      }
+      if (t > 0) {
+        const int64_t from = (t - 1) % chunks * LANES, begin = 2 * from - v->pad[2], width = v->in[2];
+        const bool final = v->out[2] - from <= LANES, again = g->fast_rows > 1 && (t - 1) / chunks % v->out[1] > 0;
+        const int64_t all = final ? WHOLE_LANES(v->out[2] - from) : LANES;
+        const int64_t lo = begin < 0 ? (1 - begin) / 2 : 0, hi = begin + 2 * all < width ? all : (width - begin) / 2;
+        at = start[1 - t % 2];
+        for (int r = 0; r < g->fast_rows; r++) {
+          const A *even = before[r][0], *odd = before[r][1], *next = before[r][2];
+          T *to = (T *)dx_ + at[r];
+          if (at[r] == OUTSIDE) continue;
+          if (r == 0 && again) {
+            ADD_UP(+=)
+          } else {
+            ADD_UP(=)
+            for (int64_t i = 2 * hi + 1; final && i < width - begin; i++) to[i] = 0;
+          }
+        }
+      }
+    }
+    const int64_t done = g->fast_rows == 1 ? v->in[1] : 2 * v->out[1] - v->pad[1] + 1; /* rows */
+    for (int64_t d = 0; d < v->in[0] && done < v->in[1]; d++)
+      memset((T *)dx_ + (d * v->in[1] + done) * v->in[2], 0, (size_t)((v->in[1] - done) * v->in[2]) * sizeof(T));
+  })
 }
 
-/* Maxima of lanes [from, to), the fast way where there is one. */
-static void find_maxima(const pool *g, mx_dtype dtype, const void *x, int64_t d, int64_t h, int64_t w, int64_t from,
-                        int64_t to, void *best, int32_t *place, bool places) {
-  const mx_conv *v = &g->v;
-  const size_t acc = dtype == MX_FLOAT64 ? sizeof(double) : sizeof(float);
-  int64_t lo, hi;
-  fast_lanes(g, d, h, from, to, &lo, &hi);
-  if (from < lo) max_lanes(g, dtype, x, d, h, w, from, lo, best, place);
-  if (lo < hi) {
-    const int64_t id = d * v->stride[0] - v->pad[0], ih = h * v->stride[1] - v->pad[1];
-    const int64_t first = (id * v->in[1] + ih) * v->in[2] + lo * 2 - v->pad[2];
-    max_inside(dtype, (const char *)x + (size_t)first * mx_dtype_size(dtype), g->fast_rows, g->fast_at, v->kernel[2],
-               hi - lo, (char *)best + (size_t)(lo - from) * acc, places ? place + (lo - from) : NULL);
+/* Gradient of a plane that windows of two places in each of some rows cover side by side. The last lanes of a row are
+ * done with some before them again, as a whole vector; a row that is shorter goes through `lines`. */
+#define TILE_LARGER(r, K)                                   \
+  const A u##r = (A)x##r[2 * j], v##r = (A)x##r[2 * j + 1]; \
+  m = u##r > m ? u##r : m;                                  \
+  m = v##r > m ? v##r : m;
+#define TILE_SEND(r, K)                       \
+  to##r[2 * j] = u##r == m ? left : (T)0;     \
+  left = u##r == m ? (T)0 : left;             \
+  to##r[2 * j + 1] = v##r == m ? left : (T)0; \
+  left = v##r == m ? (T)0 : left;
+#define TILES(R)                                                          \
+  for (int64_t w = 0; w < n; w += WHOLE) {                                \
+    const int64_t first = w + WHOLE < n ? w : n - WHOLE;                  \
+    _Pragma("omp simd") for (int64_t j = first; j < first + WHOLE; j++) { \
+      A m = LOWEST(A);                                                    \
+      ROWS##R(TILE_LARGER, 2) T left = m > LOWEST(A) ? head[j] : (T)0;    \
+      ROWS##R(TILE_SEND, 2)                                               \
+    }                                                                     \
   }
-  if (hi < to) max_lanes(g, dtype, x, d, h, w, hi, to, (char *)best + (size_t)(hi - from) * acc, place + (hi - from));
+MX_CLONES static void send_twos(const pool *g, mx_dtype dtype, const void *x_, const void *dy_, void *dx_) {
+  const mx_conv *v = &g->v;
+  const int64_t width = v->in[2], deep = v->in[1] * width, n = v->out[2] < WHOLE ? WHOLE : v->out[2];
+  const int64_t second = v->kernel[1] == 2 ? width : deep; /* the distance to the second row of a window */
+  const bool narrow = v->out[2] < WHOLE;
+  const size_t used = (size_t)v->out[2] * mx_dtype_size(dtype);
+  MX_SWITCH_FLOAT(dtype, break, {
+    typedef ACC(T) A;
+    const T *dy = dy_;
+    T lines[2 * FAST_ROWS + 1][2 * WHOLE] = {{0}};
+    bool whole = true;
+    for (int i = 0; i < 3; i++) whole = whole && v->out[i] * v->kernel[i] == v->in[i];
+    if (!whole) memset(dx_, 0, (size_t)(v->in[0] * deep) * sizeof(T));
+    for (int64_t d = 0; d < v->out[0]; d++)
+      for (int64_t h = 0; h < v->out[1]; h++, dy += v->out[2]) {
+        const int64_t at = d * v->kernel[0] * deep + h * v->kernel[1] * width;
+        const T *head = dy, *x0 = (const T *)x_ + at, *x1 = x0 + second, *x2 = x0 + deep, *x3 = x1 + deep;
+        T *to0 = (T *)dx_ + at, *to1 = to0 + second, *to2 = to0 + deep, *to3 = to1 + deep;
+        if (narrow) {
+          const T *x[] = {x0, x1, x2, x3};
+          for (int r = 0; r < g->fast_rows; r++) memcpy(lines[r], x[r], 2 * used);
+          head = memcpy(lines[2 * FAST_ROWS], head, used);
+          x0 = lines[0], x1 = lines[1], x2 = lines[2], x3 = lines[3];
+          to0 = lines[4], to1 = lines[5], to2 = lines[6], to3 = lines[7];
+        }
+        if (g->fast_rows == 1) {
+          TILES(1)
+        } else if (g->fast_rows == 2) {
+          TILES(2)
+        } else {
+          TILES(4)
+        }
+        if (narrow) {
+          const int64_t to[] = {0, second, deep, second + deep};
+          for (int r = 0; r < g->fast_rows; r++) memcpy((T *)dx_ + at + to[r], lines[FAST_ROWS + r], 2 * used);
+        }
+      }
+  })
+}
+
+/* Maxima of lanes [from, to), and their places if the fast way does not know them. */
+static void find_maxima(const pool *g, mx_dtype dtype, const void *x, int64_t d, int64_t h, int64_t w, int64_t from,
+                        int64_t to, void *best, int32_t *place) {
+  if (g->fast_rows > 0)
+    max_windows(g, dtype, x, d, h, from, to - from, best);
+  else
+    max_lanes(g, dtype, x, d, h, w, from, to, best, place);
 }
 
 /* Sums of the values, or of the p-th powers of their sizes. */
@@ -399,10 +539,10 @@ MX_CLONES static void sum_lanes(const pool *g, mx_dtype dtype, const void *x_, i
 static void forward_lanes(const pool *g, mx_dtype dtype, const void *x, int64_t d, int64_t h, int64_t w, int64_t from,
                           int64_t to, void *y_) {
   const mx_conv *v = &g->v;
-  double buffer[LANES + 16]; /* max_inside rounds up */
-  int32_t place[LANES + 16];
+  double buffer[MOST];
+  int32_t place[LANES];
   if (g->type == POOL_MAX)
-    find_maxima(g, dtype, x, d, h, w, from, to, buffer, place, false);
+    find_maxima(g, dtype, x, d, h, w, from, to, buffer, place);
   else
     sum_lanes(g, dtype, x, d, h, w, from, to, buffer);
   MX_SWITCH_FLOAT(dtype, break, {
@@ -494,37 +634,13 @@ static mx_status backward_prepare(mx_call *c, mx_error *err) {
   return MX_OK;
 }
 
-/* For n windows with two places a row and step 2 that lie inside: each place takes the gradient or 0, rather than one
- * place found by its number. */
-MX_CLONES static void send_back(mx_dtype dtype, int rows, const int64_t *at, int64_t n, const int32_t *place,
-                                const void *dy, void *dx_) {
-  const int64_t all = (n + 15) / 16 * 16; /* as in max_inside; what is made for the rest is not used */
-  MX_SWITCH_FLOAT(dtype, break, {
-    T line[2 * LANES + 32];
-    T u[LANES + 16];
-    memcpy(u, dy, (size_t)n * sizeof(T));
-    memset(u + n, 0, (size_t)(all - n) * sizeof(T));
-    for (int r = 0; r < rows; r++) {
-      const int32_t here = (int32_t)at[r];
-      T *dx = (T *)dx_ + at[r];
-      _Pragma("omp simd") for (int64_t j = 0; j < all; j++) {
-        const T one = u[j];
-        const int32_t p = place[j];
-        line[2 * j] = p == here ? one : (T)0;
-        line[2 * j + 1] = p == here + 1 ? one : (T)0;
-      }
-      _Pragma("omp simd") for (int64_t i = 0; i < 2 * n; i++) dx[i] += line[i];
-    }
-  })
-}
-
 /* Adds to a plane (or sample) dx what lanes [from, to) of the gradient dy send back. */
 MX_CLONES static void backward_lanes(const pool *g, mx_dtype dtype, const void *x, const void *dy_, const void *y_,
                                      int64_t d, int64_t h, int64_t w, int64_t from, int64_t to, void *dx_) {
   const mx_conv *v = &g->v;
-  double buffer[LANES + 16]; /* max_inside rounds up */
-  int32_t place[LANES + 16];
-  if (g->type == POOL_MAX) find_maxima(g, dtype, x, d, h, w, from, to, buffer, place, true);
+  double buffer[MOST];
+  int32_t place[LANES];
+  if (g->type == POOL_MAX) max_lanes(g, dtype, x, d, h, w, from, to, buffer, place);
   MX_SWITCH_FLOAT(dtype, break, {
     typedef ACC(T) A;
     A *best = (A *)buffer;
@@ -534,17 +650,12 @@ MX_CLONES static void backward_lanes(const pool *g, mx_dtype dtype, const void *
       FIX_V1(place[j] = -1)
       const int64_t row =
           ((d * v->stride[0] - v->pad[0]) * v->in[1] + h * v->stride[1] - v->pad[1]) * v->in[2] - v->pad[2];
-      int64_t lo, hi;
-      fast_lanes(g, d, h, from, to, &lo, &hi);
-      if (v->kernel[2] != 2) hi = lo;
       for (int64_t j = 0; j < to - from; j++) {
-        if (place[j] < 0 || (j >= lo - from && j < hi - from)) continue;
+        if (place[j] < 0) continue;
         int64_t at = v->channels_last ? (row + w * v->stride[2] + place[j]) * v->channels + from + j
                                       : row + (from + j) * v->stride[2] + place[j];
         dx[at] += dy[j];
       }
-      if (lo < hi)
-        send_back(dtype, g->fast_rows, g->fast_at, hi - lo, place + (lo - from), dy + (lo - from), dx + row + lo * 2);
       break;
     }
     for (int64_t j = 0; j < to - from; j++) {
@@ -601,7 +712,7 @@ static mx_status pooling_backward(const mx_call *c, mx_error *err) {
   const size_t size = mx_dtype_size(dtype);
   const char *dy = c->in[0].data, *x = c->in[1].data, *y = c->n_in > 2 ? c->in[2].data : NULL;
   char *dx = c->out[0].data;
-  if (c->req[0] == MX_NULL) return MX_OK;
+  if (c->req[0] == MX_NULL || mx_shape_size(&c->out[0].shape) == 0) return MX_OK;
   const int64_t in = mx_conv_in_size(v), work = v->batch * v->channels * mx_conv_out_size(v) * mx_conv_kernel_size(v);
   const int64_t planes = v->channels_last ? v->batch : v->batch * v->channels;
   const int64_t plane = v->channels_last ? in * v->channels : in;
@@ -616,6 +727,11 @@ static mx_status pooling_backward(const mx_call *c, mx_error *err) {
     }
     if (g.global && g.type == POOL_MAX && !g.v1) {
       backward_global_max(&g, dtype, x + (size_t)(i * plane) * size, dy + (size_t)i * size, to);
+      continue;
+    }
+    if (g.type == POOL_MAX && g.fast_back) {
+      (v->kernel[2] == 2 ? send_twos : send_threes)(&g, dtype, x + (size_t)(i * plane) * size,
+                                                    dy + (size_t)(i * rows * lanes) * size, to);
       continue;
     }
     memset(to, 0, (size_t)plane * size);

@@ -8,8 +8,8 @@ typedef struct window {
 
 static int64_t places(const window *w, int i) { return (w->in[i] + 2 * w->pad[i] - w->kernel[i]) / w->stride[i] + 1; }
 
-/* The element of plane x that the window at (d, h, v) takes: the first of the largest; -1 without any. */
-static int64_t first_largest(const window *w, const float *x, int64_t d, int64_t h, int64_t v) {
+/* The element of the plane at `from` that the window at (d, h, v) takes: the first of the largest; -1 without any. */
+static int64_t first_largest(const window *w, const mx_array *x, int64_t from, int64_t d, int64_t h, int64_t v) {
   int64_t best = -1;
   for (int64_t a = 0; a < w->kernel[0]; a++)
     for (int64_t b = 0; b < w->kernel[1]; b++)
@@ -17,7 +17,7 @@ static int64_t first_largest(const window *w, const float *x, int64_t d, int64_t
         const int64_t i = d * w->stride[0] - w->pad[0] + a, j = h * w->stride[1] - w->pad[1] + b;
         const int64_t k = v * w->stride[2] - w->pad[2] + c, at = (i * w->in[1] + j) * w->in[2] + k;
         if (i < 0 || i >= w->in[0] || j < 0 || j >= w->in[1] || k < 0 || k >= w->in[2]) continue;
-        if (best < 0 || x[at] > x[best]) best = at;
+        if (best < 0 || call_value(x, from + at) > call_value(x, from + best)) best = at;
       }
   return best;
 }
@@ -31,9 +31,8 @@ static void compare(const window *w, int nd, const mx_array *x, const mx_array *
     for (int64_t d = 0; d < places(w, 0); d++)
       for (int64_t h = 0; h < places(w, 1); h++)
         for (int64_t v = 0; v < places(w, 2); v++, at++) {
-          const float *data = (const float *)mx_array_data(x) + p * plane;
-          const int64_t best = first_largest(w, data, d, h, v);
-          wrong += (double)data[best] != call_value(y, at);
+          const int64_t best = first_largest(w, x, p * plane, d, h, v);
+          wrong += call_value(x, p * plane + best) != call_value(y, at);
           want[p * plane + best] += call_value(dy, at);
         }
   for (int64_t i = 0; i < mx_array_size(x); i++) wrong += !(fabs(want[i] - call_value(dx, i)) <= 1e-6);
@@ -41,7 +40,7 @@ static void compare(const window *w, int nd, const mx_array *x, const mx_array *
   free(want);
 }
 
-static void check_window(const window *w, int nd) {
+static void check_window_of(const window *w, int nd, mx_dtype dtype) {
   char kernel[64], stride[64], pad[64];
   mx_shape shape = {2 + nd, {w->batch, w->channels}};
   for (int i = 0; i < nd; i++) shape.dim[2 + i] = w->in[3 - nd + i];
@@ -54,8 +53,10 @@ static void check_window(const window *w, int nd) {
   TUPLE(kernel, w->kernel);
   TUPLE(stride, w->stride);
   TUPLE(pad, w->pad);
-  mx_array *x = call_random(MX_FLOAT32, shape, 0, 6, 3);
-  for (int64_t i = 0; i < mx_array_size(x); i++) ((float *)mx_array_data(x))[i] = floorf(call_value(x, i)); /* ties */
+  mx_array *x = call_random(dtype, shape, -4, 2, 3);
+  MX_SWITCH_FLOAT(dtype, return, {
+    for (int64_t i = 0; i < mx_array_size(x); i++) ((T *)mx_array_data(x))[i] = (T)floor(call_value(x, i)); /* ties */
+  })
   for (int threads = 1; threads < 3; threads++) {
     call_bound b;
     mx_threads_set(threads);
@@ -64,13 +65,23 @@ static void check_window(const window *w, int nd) {
         call_error);
     REQUIRE_OK(mx_executor_forward(b.executor, true, &call_error), call_error);
     mx_array *y = mx_executor_output(b.executor, 0);
-    b.heads[0] = call_random(MX_FLOAT32, y->shape, -1, 1, 4);
+    b.heads[0] = call_random(dtype, y->shape, -8, 8, 4);
+    MX_SWITCH_FLOAT(dtype, break, { /* whose sums are exact */
+                                    for (int64_t i = 0; i < mx_array_size(y); i++)
+                                      ((T *)mx_array_data(b.heads[0]))[i] = (T)floor(call_value(b.heads[0], i));
+    })
     REQUIRE_OK(mx_executor_backward(b.executor, b.heads, 1, &call_error), call_error);
     compare(w, nd, x, y, b.heads[0], b.grads[0]);
     call_unbind(&b);
   }
   mx_threads_set(0);
   mx_array_release(x);
+}
+
+static void check_window(const window *w, int nd) {
+  check_window_of(w, nd, MX_FLOAT32);
+  check_window_of(w, nd, MX_FLOAT64);
+  check_window_of(w, nd, MX_FLOAT16);
 }
 
 TEST(lines) {
@@ -86,15 +97,21 @@ TEST(images) {
     check_window(&(window){2, 2, {1, 9, n}, {1, 2, 2}, {1, 2, 2}, {0, 0, 0}}, 2);
     check_window(&(window){2, 2, {1, 9, n}, {1, 2, 2}, {1, 1, 2}, {0, 1, 1}}, 2);
     check_window(&(window){2, 2, {1, 9, n}, {1, 3, 3}, {1, 2, 2}, {0, 1, 1}}, 2);
+    check_window(&(window){2, 2, {1, 9, n}, {1, 3, 3}, {1, 2, 2}, {0, 0, 0}}, 2);
+    check_window(&(window){2, 2, {1, 8, n}, {1, 3, 3}, {1, 2, 2}, {0, 2, 2}}, 2);
+    check_window(&(window){2, 2, {1, 8, n}, {1, 1, 2}, {1, 1, 2}, {0, 0, 0}}, 2);
     check_window(&(window){2, 2, {1, 9, n}, {1, 4, 2}, {1, 3, 2}, {0, 0, 0}}, 2);
     check_window(&(window){2, 2, {1, 9, n}, {1, 9, n}, {1, 1, 1}, {0, 0, 0}}, 2);
   }
   check_window(&(window){1, 2, {1, 6, 600}, {1, 2, 2}, {1, 2, 2}, {0, 0, 0}}, 2);
+  check_window(&(window){1, 2, {1, 6, 601}, {1, 3, 3}, {1, 2, 2}, {0, 1, 1}}, 2);
 }
 TEST(volumes) {
   for (int64_t n = 4; n < 40; n += 5) {
     check_window(&(window){1, 2, {6, 7, n}, {2, 2, 2}, {2, 2, 2}, {0, 0, 0}}, 3);
     check_window(&(window){1, 2, {6, 7, n}, {1, 2, 2}, {1, 2, 2}, {0, 0, 1}}, 3);
+    check_window(&(window){1, 2, {5, 7, n}, {2, 1, 2}, {2, 1, 2}, {0, 0, 0}}, 3);
+    check_window(&(window){1, 2, {3, 7, n}, {1, 3, 3}, {1, 2, 2}, {0, 1, 1}}, 3);
     check_window(&(window){1, 2, {6, 7, n}, {3, 3, 3}, {2, 2, 2}, {1, 1, 1}}, 3);
   }
 }
