@@ -101,6 +101,56 @@ static void dgemm(const mx_gemm *g, int64_t m, int64_t n, const double *a, const
               (blasint)g->ldb, g->beta, c, (blasint)g->ldc);
 }
 
+/* Small products, whose time would go into the calls: B is packed into panels of a vector's width, and sums of four
+ * rows of a panel are kept in registers. */
+enum { SMALL_EDGE = 16 };
+typedef float small_float8 __attribute__((vector_size(32), aligned(4)));
+typedef float small_float16 __attribute__((vector_size(64), aligned(4)));
+typedef double small_double8 __attribute__((vector_size(64), aligned(8)));
+#define SMALL_GEMM(T, W)                                                                                         \
+  MX_CLONES static void small_gemm_##T##W(const mx_gemm *g, const T *a, const T *b, T *c) {                      \
+    typedef small_##T##W V;                                                                                      \
+    const int64_t m = g->m, n = g->n, k = g->k, down = g->trans_a ? 1 : g->lda, along = g->trans_a ? g->lda : 1; \
+    const T alpha = (T)g->alpha, beta = (T)g->beta;                                                              \
+    for (int64_t from = 0; from < n; from += W) {                                                                \
+      const int64_t width = n - from < W ? n - from : W;                                                         \
+      const bool whole = width == W;                                                                             \
+      T panel[SMALL_EDGE][W] __attribute__((aligned(64)));                                                       \
+      for (int64_t p = 0; p < k; p++) {                                                                          \
+        const T *row = b + (g->trans_b ? from * g->ldb + p : p * g->ldb + from);                                 \
+        if (whole && !g->trans_b)                                                                                \
+          *(V *)panel[p] = *(const V *)row;                                                                      \
+        else                                                                                                     \
+          _Pragma("GCC unroll 8") for (int j = 0; j < W; j++) panel[p][j] =                                      \
+              j < width ? row[g->trans_b ? j * g->ldb : j] : 0;                                                  \
+      }                                                                                                          \
+      for (int64_t i = 0; i < m; i += 4) {                                                                       \
+        const int64_t rows = m - i < 4 ? m - i : 4;                                                              \
+        const T *a0 = a + i * down, *a1 = rows > 1 ? a0 + down : a0;                                             \
+        const T *a2 = rows > 2 ? a1 + down : a0, *a3 = rows > 3 ? a2 + down : a0;                                \
+        V s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};                                                                \
+        for (int64_t p = 0; p < k; p++) {                                                                        \
+          const V line = *(const V *)panel[p];                                                                   \
+          s0 += a0[p * along] * line;                                                                            \
+          s1 += a1[p * along] * line;                                                                            \
+          s2 += a2[p * along] * line;                                                                            \
+          s3 += a3[p * along] * line;                                                                            \
+        }                                                                                                        \
+        const V sums[4] = {s0, s1, s2, s3};                                                                      \
+        for (int64_t r = 0; r < rows; r++) {                                                                     \
+          T *to = c + (i + r) * g->ldc + from;                                                                   \
+          if (whole)                                                                                             \
+            *(V *)to = beta != 0 ? alpha * sums[r] + beta * *(V *)to : alpha * sums[r];                          \
+          else                                                                                                   \
+            for (int64_t j = 0; j < width; j++) to[j] = alpha * sums[r][j] + (beta != 0 ? beta * to[j] : 0);     \
+        }                                                                                                        \
+      }                                                                                                          \
+    }                                                                                                            \
+  }
+SMALL_GEMM(float, 8)
+SMALL_GEMM(float, 16)
+SMALL_GEMM(double, 8)
+
 static void gemm_tile(const mx_gemm *g, const gemm_tiles *t, int64_t index) {
   int64_t batch = index / (t->down * t->across), tile = index % (t->down * t->across);
   int64_t i = tile / t->across * t->rows, j = tile % t->across * t->cols;
@@ -108,7 +158,13 @@ static void gemm_tile(const mx_gemm *g, const gemm_tiles *t, int64_t index) {
   int64_t a = batch * g->stride_a + (g->trans_a ? i : i * g->lda);
   int64_t b = batch * g->stride_b + (g->trans_b ? j * g->ldb : j);
   int64_t c = batch * g->stride_c + i * g->ldc + j;
-  if (g->dtype == MX_FLOAT64)
+  const bool small = g->m <= SMALL_EDGE && g->n <= SMALL_EDGE && g->k <= SMALL_EDGE;
+  if (small && g->dtype == MX_FLOAT64)
+    small_gemm_double8(g, (const double *)g->a + a, (const double *)g->b + b, (double *)g->c + c);
+  else if (small)
+    (g->n > 8 ? small_gemm_float16 : small_gemm_float8)(g, (const float *)g->a + a, (const float *)g->b + b,
+                                                        (float *)g->c + c);
+  else if (g->dtype == MX_FLOAT64)
     dgemm(g, m, n, (const double *)g->a + a, (const double *)g->b + b, (double *)g->c + c);
   else
     sgemm(g, m, n, (const float *)g->a + a, (const float *)g->b + b, (float *)g->c + c);
@@ -128,7 +184,7 @@ static void gemm_tiled(const mx_gemm *g, int64_t batch) {
 #pragma omp parallel num_threads(threads)
     {
       mx_signals_block_worker();
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, 1 + tiles / 256)
       for (int64_t i = 0; i < tiles; i++) gemm_tile(g, &t, i);
     }
   } else {
