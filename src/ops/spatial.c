@@ -9,37 +9,7 @@
 
 #include "ops/manipulate.h"
 
-/* ---- the four neighbours of a point ---- */
-
-/* Weights and places of the neighbours of (x, y) in a plane of h x w pixels. A neighbour outside counts as 0: its
- * weight is 0 and its place 0. Returns false when all are outside. dx and dy are the fractions within the cell. */
-typedef struct corners {
-  int64_t at[4]; /* top left, top right, bottom left, bottom right */
-  bool in[4];
-  double dx, dy;
-} corners;
-
-static inline bool find_corners(double gx, double gy, int64_t h, int64_t w, corners *k) {
-  double x = (gx + 1) * (double)(w - 1) / 2, y = (gy + 1) * (double)(h - 1) / 2;
-  if (!(x > -1 && x < (double)w && y > -1 && y < (double)h)) return false; /* NaN too */
-  double fx = floor(x), fy = floor(y);
-  int64_t x0 = (int64_t)fx, y0 = (int64_t)fy;
-  k->dx = x - fx;
-  k->dy = y - fy;
-  for (int i = 0; i < 4; i++) {
-    int64_t cx = x0 + (i & 1), cy = y0 + (i >> 1);
-    k->in[i] = cx >= 0 && cx < w && cy >= 0 && cy < h;
-    k->at[i] = k->in[i] ? cy * w + cx : 0;
-  }
-  return true;
-}
-
-static inline void corner_weights(const corners *k, double weight[4]) {
-  weight[0] = k->in[0] ? (1 - k->dx) * (1 - k->dy) : 0;
-  weight[1] = k->in[1] ? k->dx * (1 - k->dy) : 0;
-  weight[2] = k->in[2] ? (1 - k->dx) * k->dy : 0;
-  weight[3] = k->in[3] ? k->dx * k->dy : 0;
-}
+/* ---- the four neighbours of points ---- */
 
 typedef struct geometry {
   int64_t n, c, h, w, points;
@@ -49,77 +19,127 @@ static geometry make_geometry(const mx_shape *data, const mx_shape *grid) {
   return (geometry){data->dim[0], data->dim[1], data->dim[2], data->dim[3], grid->dim[2] * grid->dim[3]};
 }
 
-enum { POINTS = 512, GROUP = 8 }; /* points and channels that are taken at a time */
+enum { POINTS = 512 }; /* that are taken at a time */
 
-/* For one image: reads all channels at the points, adds up the gradient of one channel, or makes the gradient of the
- * grid. */
-#define DEFINE_SAMPLER(T)                                                                                              \
-  MX_CLONES static void sample_##T(const geometry *g, const T *data, const T *grid, T *out, int64_t lo, int64_t hi) {  \
-    int64_t at[4][POINTS], in[4][POINTS];                                                                              \
-    double weight[4][POINTS];                                                                                          \
-    const int64_t plane = g->h * g->w, n = hi - lo;                                                                    \
-    for (int64_t p = 0; p < n; p++) {                                                                                  \
-      corners k;                                                                                                       \
-      double w[4];                                                                                                     \
-      const bool any = find_corners((double)grid[lo + p], (double)grid[g->points + lo + p], g->h, g->w, &k);           \
-      if (any) corner_weights(&k, w);                                                                                  \
-      for (int i = 0; i < 4; i++) {                                                                                    \
-        in[i][p] = any && k.in[i];                                                                                     \
-        at[i][p] = in[i][p] ? k.at[i] : 0;                                                                             \
-        weight[i][p] = in[i][p] ? w[i] : 0;                                                                            \
-      }                                                                                                                \
-    }                                                                                                                  \
-    for (int64_t c = 0; c < g->c; c++) {                                                                               \
-      const T *s = data + c * plane;                                                                                   \
-      T *o = out + c * g->points + lo;                                                                                 \
-      _Pragma("omp simd") for (int64_t p = 0; p < n; p++) {                                                            \
-        double v = 0;                                                                                                  \
-        for (int i = 0; i < 4; i++) {                                                                                  \
-          const double u = weight[i][p] * (double)s[at[i][p]];                                                         \
-          v += in[i][p] ? u : 0;                                                                                       \
-        }                                                                                                              \
-        o[p] = (T)v;                                                                                                   \
-      }                                                                                                                \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  static void sample_back_data_##T(const geometry *g, const T *grid, const T *head, int64_t channels, double *sum,     \
-                                   T *out) {                                                                           \
-    int64_t plane = g->h * g->w;                                                                                       \
-    memset(sum, 0, (size_t)(channels * plane) * sizeof(*sum));                                                         \
-    for (int64_t p = 0; p < g->points; p++) {                                                                          \
-      corners k;                                                                                                       \
-      double weight[4];                                                                                                \
-      if (!find_corners((double)grid[p], (double)grid[g->points + p], g->h, g->w, &k)) continue;                       \
-      corner_weights(&k, weight);                                                                                      \
-      for (int64_t c = 0; c < channels; c++) {                                                                         \
-        double u = (double)head[c * g->points + p], *s = sum + c * plane;                                              \
-        for (int i = 0; i < 4; i++)                                                                                    \
-          if (k.in[i]) s[k.at[i]] += weight[i] * u;                                                                    \
-      }                                                                                                                \
-    }                                                                                                                  \
-    for (int64_t i = 0; i < channels * plane; i++) out[i] = (T)sum[i];                                                 \
-  }                                                                                                                    \
-  static void sample_back_grid_##T(const geometry *g, const T *data, const T *grid, const T *head, T *out, int64_t lo, \
-                                   int64_t hi) {                                                                       \
-    int64_t plane = g->h * g->w;                                                                                       \
-    for (int64_t p = lo; p < hi; p++) {                                                                                \
-      corners k;                                                                                                       \
-      double sx = 0, sy = 0;                                                                                           \
-      bool any = find_corners((double)grid[p], (double)grid[g->points + p], g->h, g->w, &k);                           \
-      for (int64_t c = 0; c < g->c && any; c++) {                                                                      \
-        const T *s = data + c * plane;                                                                                 \
-        double v[4], u = (double)head[c * g->points + p];                                                              \
-        for (int i = 0; i < 4; i++) v[i] = k.in[i] ? (double)s[k.at[i]] : 0;                                           \
-        sx += u * ((v[1] - v[0]) * (1 - k.dy) + (v[3] - v[2]) * k.dy);                                                 \
-        sy += u * ((v[2] - v[0]) * (1 - k.dx) + (v[3] - v[1]) * k.dx);                                                 \
-      }                                                                                                                \
-      out[p] = (T)(sx * (double)(g->w - 1) / 2);                                                                       \
-      out[g->points + p] = (T)(sy * (double)(g->h - 1) / 2);                                                           \
-    }                                                                                                                  \
+/* The neighbours of points in a plane: top left, top right, bottom left, bottom right. dx and dy are the fractions
+ * within the cell. A neighbour outside counts as 0; its place is 0. */
+typedef struct corners {
+  int32_t at[4][POINTS], in[4][POINTS];
+  double dx[POINTS], dy[POINTS];
+  bool inside; /* all of them */
+} corners;
+
+/* For one image. sample: reads all channels at the points. back_data: adds up the gradient of one channel. back_grid:
+ * makes the gradient of the grid. A is the type of sums.
+ *
+ * A neighbour outside has the weight 0, so that the pixel 0 may be read in its place if that is finite. */
+#define DEFINE_SAMPLER(T, A)                                                                                          \
+  MX_CLONES static void corners_##T(const geometry *g, const T *grid, int64_t lo, int64_t n, corners *k) {            \
+    const double h = (double)g->h, w = (double)g->w;                                                                  \
+    const int32_t ih = (int32_t)g->h, iw = (int32_t)g->w;                                                             \
+    int32_t inside = 1;                                                                                               \
+    _Pragma("omp simd reduction(& : inside)") for (int64_t p = 0; p < n; p++) {                                       \
+      const double x = ((double)grid[lo + p] + 1) * (w - 1) / 2;                                                      \
+      const double y = ((double)grid[g->points + lo + p] + 1) * (h - 1) / 2;                                          \
+      const int32_t any = (x > -1) & (x < w) & (y > -1) & (y < h); /* not NaN */                                      \
+      const double fx = floor(any ? x : 0), fy = floor(any ? y : 0);                                                  \
+      const int32_t x0 = (int32_t)fx, y0 = (int32_t)fy, at = y0 * iw + x0;                                            \
+      const int32_t left = any & (x0 >= 0), right = any & (x0 + 1 < iw);                                              \
+      const int32_t top = y0 >= 0, bottom = y0 + 1 < ih;                                                              \
+      k->dx[p] = any ? x - fx : 0;                                                                                    \
+      k->dy[p] = any ? y - fy : 0;                                                                                    \
+      k->in[0][p] = left & top;                                                                                       \
+      k->in[1][p] = right & top;                                                                                      \
+      k->in[2][p] = left & bottom;                                                                                    \
+      k->in[3][p] = right & bottom;                                                                                   \
+      k->at[0][p] = left & top ? at : 0;                                                                              \
+      k->at[1][p] = right & top ? at + 1 : 0;                                                                         \
+      k->at[2][p] = left & bottom ? at + iw : 0;                                                                      \
+      k->at[3][p] = right & bottom ? at + iw + 1 : 0;                                                                 \
+      inside &= left & right & top & bottom;                                                                          \
+    }                                                                                                                 \
+    k->inside = inside;                                                                                               \
+  }                                                                                                                   \
+  MX_CLONES static void weights_##T(const corners *k, int64_t n, A weight[4][POINTS]) {                               \
+    _Pragma("omp simd") for (int64_t p = 0; p < n; p++) {                                                             \
+      const double x = k->dx[p], y = k->dy[p];                                                                        \
+      weight[0][p] = k->in[0][p] ? (A)((1 - x) * (1 - y)) : 0;                                                        \
+      weight[1][p] = k->in[1][p] ? (A)(x * (1 - y)) : 0;                                                              \
+      weight[2][p] = k->in[2][p] ? (A)((1 - x) * y) : 0;                                                              \
+      weight[3][p] = k->in[3][p] ? (A)(x * y) : 0;                                                                    \
+    }                                                                                                                 \
+  }                                                                                                                   \
+  MX_CLONES static void sample_##T(const geometry *g, const T *data, const T *grid, T *out, int64_t lo, int64_t hi) { \
+    corners k;                                                                                                        \
+    A weight[4][POINTS];                                                                                              \
+    const int64_t plane = g->h * g->w, n = hi - lo;                                                                   \
+    corners_##T(g, grid, lo, n, &k);                                                                                  \
+    weights_##T(&k, n, weight);                                                                                       \
+    for (int64_t c = 0; c < g->c; c++) {                                                                              \
+      const T *s = data + c * plane;                                                                                  \
+      T *o = out + c * g->points + lo;                                                                                \
+      if (k.inside || isfinite((double)s[0])) {                                                                       \
+        _Pragma("omp simd") for (int64_t p = 0; p < n; p++) o[p] =                                                    \
+            (T)(weight[0][p] * (A)s[k.at[0][p]] + weight[1][p] * (A)s[k.at[1][p]] + weight[2][p] * (A)s[k.at[2][p]] + \
+                weight[3][p] * (A)s[k.at[3][p]]);                                                                     \
+      } else {                                                                                                        \
+        for (int64_t p = 0; p < n; p++) {                                                                             \
+          A v = 0;                                                                                                    \
+          for (int i = 0; i < 4; i++) v += k.in[i][p] ? weight[i][p] * (A)s[k.at[i][p]] : 0;                          \
+          o[p] = (T)v;                                                                                                \
+        }                                                                                                             \
+      }                                                                                                               \
+    }                                                                                                                 \
+  }                                                                                                                   \
+  static void sample_back_data_##T(const geometry *g, const T *grid, const T *head, int64_t channels, A *sum) {       \
+    corners k;                                                                                                        \
+    A weight[4][POINTS];                                                                                              \
+    const int64_t plane = g->h * g->w;                                                                                \
+    memset(sum, 0, (size_t)(channels * plane) * sizeof(*sum));                                                        \
+    for (int64_t lo = 0; lo < g->points; lo += POINTS) {                                                              \
+      const int64_t n = g->points - lo < POINTS ? g->points - lo : POINTS;                                            \
+      corners_##T(g, grid, lo, n, &k);                                                                                \
+      weights_##T(&k, n, weight);                                                                                     \
+      for (int64_t c = 0; c < channels; c++) {                                                                        \
+        const T *u = head + c * g->points + lo;                                                                       \
+        A *s = sum + c * plane;                                                                                       \
+        if (k.inside) {                                                                                               \
+          for (int64_t p = 0; p < n; p++)                                                                             \
+            _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) s[k.at[i][p]] += weight[i][p] * (A)u[p];              \
+        } else {                                                                                                      \
+          for (int64_t p = 0; p < n; p++)                                                                             \
+            _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) if (k.in[i][p]) s[k.at[i][p]] +=                      \
+                weight[i][p] * (A)u[p];                                                                               \
+        }                                                                                                             \
+      }                                                                                                               \
+    }                                                                                                                 \
+  }                                                                                                                   \
+  MX_CLONES static void sample_back_grid_##T(const geometry *g, const T *data, const T *grid, const T *head, T *out,  \
+                                             int64_t lo, int64_t hi) {                                                \
+    corners k;                                                                                                        \
+    A sx[POINTS] = {0}, sy[POINTS] = {0}, dx[POINTS], dy[POINTS];                                                     \
+    const int64_t plane = g->h * g->w, n = hi - lo;                                                                   \
+    corners_##T(g, grid, lo, n, &k);                                                                                  \
+    for (int64_t p = 0; p < n; p++) dx[p] = (A)k.dx[p], dy[p] = (A)k.dy[p];                                           \
+    for (int64_t c = 0; c < g->c; c++) {                                                                              \
+      const T *s = data + c * plane, *u = head + c * g->points + lo;                                                  \
+      _Pragma("omp simd") for (int64_t p = 0; p < n; p++) {                                                           \
+        A v[4];                                                                                                       \
+        _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) v[i] = (A)s[k.at[i][p]];                                  \
+        if (!k.inside) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) v[i] = k.in[i][p] ? v[i] : 0;              \
+        sx[p] += (A)u[p] * ((v[1] - v[0]) * (1 - dy[p]) + (v[3] - v[2]) * dy[p]);                                     \
+        sy[p] += (A)u[p] * ((v[2] - v[0]) * (1 - dx[p]) + (v[3] - v[1]) * dx[p]);                                     \
+      }                                                                                                               \
+    }                                                                                                                 \
+    for (int64_t p = 0; p < n; p++) {                                                                                 \
+      const bool any = k.in[0][p] | k.in[1][p] | k.in[2][p] | k.in[3][p];                                             \
+      out[lo + p] = (T)(any ? sx[p] * (A)(g->w - 1) / 2 : 0);                                                         \
+      out[g->points + lo + p] = (T)(any ? sy[p] * (A)(g->h - 1) / 2 : 0);                                             \
+    }                                                                                                                 \
   }
-DEFINE_SAMPLER(float)
-DEFINE_SAMPLER(double)
-DEFINE_SAMPLER(mx_half)
+DEFINE_SAMPLER(float, float)
+DEFINE_SAMPLER(double, double)
+DEFINE_SAMPLER(mx_half, float)
 
 static void sample(const geometry *g, mx_dtype dtype, const void *data, const void *grid, void *out) {
   int64_t blocks = (g->points + POINTS - 1) / POINTS;
@@ -174,6 +194,8 @@ static mx_status sampler_infer(const void *params, mx_shape *in, int n_in, mx_sh
 
 /* Pixels to read from are needed wherever there is a point. */
 static mx_status check_pixels(const geometry *g, mx_error *err) {
+  if (g->h > 0 && g->w > INT32_MAX / g->h)
+    return mx_fail(err, MX_ERR_SHAPE, "data has more than 2^31 pixels an image: too many to sample from.");
   if (g->h > 0 && g->w > 0) return MX_OK;
   return g->n * g->c * g->points == 0 ? MX_OK : mx_fail(err, MX_ERR_SHAPE, "data has no pixels to sample from.");
 }
@@ -200,37 +222,25 @@ static mx_status sampler_back_infer(const void *params, mx_shape *in, int n_in, 
   return mx_layer_unify(&in[2], &out[1], "grid", err);
 }
 
-/* Channels of an image are taken in groups: their points are the same. */
-static int64_t channel_groups(const geometry *g) { return (g->c + GROUP - 1) / GROUP; }
-
-static int sampler_back_threads(const geometry *g) {
-  int threads = mx_threads_for(g->n * g->c * (g->points + g->h * g->w), MX_GRAIN / 4);
-  int64_t jobs = g->n * channel_groups(g);
-  return threads < jobs ? threads : jobs > 0 ? (int)jobs : 1;
-}
-static size_t group_bytes(const geometry *g) { return mx_align64((size_t)(GROUP * g->h * g->w) * sizeof(double)); }
-
 static mx_status sampler_back_prepare(mx_call *c, mx_error *err) {
-  geometry g = make_geometry(&c->in[1].shape, &c->in[2].shape);
-  c->workspace_bytes = (size_t)sampler_back_threads(&g) * group_bytes(&g);
+  c->workspace_bytes = c->in[1].dtype == MX_FLOAT16 ? (size_t)mx_shape_size(&c->in[1].shape) * sizeof(float) : 0;
   return MX_OK;
 }
 
-static void back_group(const geometry *g, mx_dtype t, const void *grid, const void *head, double *sum, void *out,
-                       int64_t job) {
-  int64_t n = job / channel_groups(g), c = job % channel_groups(g) * GROUP,
-          channels = g->c - c < GROUP ? g->c - c : GROUP;
-  int64_t q = n * 2 * g->points, h = (n * g->c + c) * g->points, o = (n * g->c + c) * g->h * g->w;
+/* Some channels of an image. Gradients in float16 are summed up in the workspace. */
+static void back_channels(const geometry *g, mx_dtype t, const void *grid, const void *head, float *sum, void *out,
+                          int64_t n, int64_t from, int64_t channels) {
+  int64_t q = n * 2 * g->points, h = (n * g->c + from) * g->points, o = (n * g->c + from) * g->h * g->w;
   switch (t) {
     case MX_FLOAT32:
-      sample_back_data_float(g, (const float *)grid + q, (const float *)head + h, channels, sum, (float *)out + o);
+      sample_back_data_float(g, (const float *)grid + q, (const float *)head + h, channels, (float *)out + o);
       break;
     case MX_FLOAT64:
-      sample_back_data_double(g, (const double *)grid + q, (const double *)head + h, channels, sum, (double *)out + o);
+      sample_back_data_double(g, (const double *)grid + q, (const double *)head + h, channels, (double *)out + o);
       break;
     default:
-      sample_back_data_mx_half(g, (const mx_half *)grid + q, (const mx_half *)head + h, channels, sum,
-                               (mx_half *)out + o);
+      sample_back_data_mx_half(g, (const mx_half *)grid + q, (const mx_half *)head + h, channels, sum + o);
+      mx_convert(sum + o, MX_FLOAT32, (mx_half *)out + o, MX_FLOAT16, channels * g->h * g->w);
       break;
   }
 }
@@ -260,14 +270,12 @@ static mx_status sampler_back_kernel(const mx_call *c, mx_error *err) {
   const void *head = c->in[0].data, *data = c->in[1].data, *grid = c->in[2].data;
   MX_TRY(check_pixels(&g, err));
   if (c->req[0] != MX_NULL && g.h * g.w > 0) {
-    size_t each = group_bytes(&g);
-    int threads = sampler_back_threads(&g), sets = (int)(c->workspace_bytes / each);
-    int64_t jobs = g.n * channel_groups(&g);
-    if (threads > sets) threads = sets;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int w = 0; w < threads; w++)
-      for (int64_t j = jobs * w / threads; j < jobs * (w + 1) / threads; j++)
-        back_group(&g, t, grid, head, (double *)((char *)c->workspace + (size_t)w * each), c->out[0].data, j);
+    const int64_t group = 8, groups = (g.c + group - 1) / group; /* of channels, which have the same points */
+#pragma omp parallel for collapse(2) num_threads(mx_threads_for(g.n *g.c *(g.points + g.h * g.w), MX_GRAIN / 4))
+    for (int64_t n = 0; n < g.n; n++)
+      for (int64_t j = 0; j < groups; j++)
+        back_channels(&g, t, grid, head, c->workspace, c->out[0].data, n, j * group,
+                      g.c - j * group < group ? g.c - j * group : group);
   }
   if (c->req[1] != MX_NULL) {
     int64_t blocks = (g.points + POINTS - 1) / POINTS;

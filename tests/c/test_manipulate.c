@@ -748,6 +748,19 @@ TEST(in_place) {
   call_release(in, 2);
 }
 
+/* The first pixel is read in place of neighbours outside: it must not be seen. */
+TEST(neighbours_outside_are_zeros) {
+  double x[] = {INFINITY, 1, 2, 3}, grid[] = {2, 1, 1.5, 9, 0, 1, 1.5, 0};
+  mx_array *in[2] = {call_array(MX_FLOAT32, mx_shape_of(1, 1, 2, 2), x),
+                     call_array(MX_FLOAT32, mx_shape_of(1, 2, 1, 4), grid)};
+  mx_array *out[1] = {NULL};
+  CHECK_OK(call_op("BilinearSampler", NULL, in, 2, out, 1), call_error);
+  const double want[] = {1, 3, 3 * 0.75 * 0.75, 0};
+  for (int i = 0; i < 4; i++) CHECK_NEAR(call_value(out[0], i), want[i], 1e-6);
+  call_release(in, 2);
+  call_release(out, 1);
+}
+
 int main(int argc, char **argv) {
   if (!call_start(argc, argv)) return 2;
   RUN(all_nan);
@@ -760,5 +773,6 @@ int main(int argc, char **argv) {
   RUN(shapes_both_ways);
   RUN(every_type);
   RUN(in_place);
+  RUN(neighbours_outside_are_zeros);
   return check_finish();
 }
