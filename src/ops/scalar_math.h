@@ -169,6 +169,7 @@ MXS_REALS1(asinh, asinhf, asinh)
 MXS_REALS1(acosh, acoshf, acosh)
 MXS_REALS1(atanh, atanhf, atanh)
 MXS_REALS1(erf, erff, erf)
+MXS_REALS1(phi, normcdff, normcdf)
 MXS_REALS1(erfinv, erfinvf, erfinv)
 MXS_REALS1(gamma, tgammaf, tgamma)
 MXS_REALS1(lgamma, lgammaf, lgamma)
@@ -177,6 +178,8 @@ MXS_REALS2(pow, powf, pow)
 MXS_REALS2(hypot, hypotf, hypot)
 
 #else
+
+MXS_FN double mxs_phi_double(double x) { return erfc(x * -0.7071067811865476) / 2; }
 
 /* Inverse error function: the approximation of Giles ("Approximating the erfinv function", GPU Computing Gems 2, 2011)
  * followed by Newton steps, in the tails on log(erfc), which is nearly a parabola there. */
@@ -264,6 +267,7 @@ MXS_FN double mxs_lgamma_double(double a) {
 #define mxs_acosh(a) MXS_REAL1(acoshf, acosh, a)
 #define mxs_atanh(a) MXS_REAL1(atanhf, atanh, a)
 #define mxs_erf(a) MXS_REAL1(mx_verf_float, erf, a)
+#define mxs_phi(a) MXS_REAL1(mx_vphi_float, mxs_phi_double, a)
 #define mxs_erfinv(a) MXS_REAL1(mx_verfinv_float, mxs_erfinv_double, a)
 #define mxs_gamma(a) MXS_REAL1(mx_vgamma_float, tgamma, a)
 #define mxs_lgamma(a) MXS_REAL1(mx_vlgamma_float, mxs_lgamma_double, a)

@@ -73,6 +73,18 @@ FUNCTION(asinh_, mxs_asinh, asinh, 4)
 FUNCTION(acosh_, mxs_acosh, acosh, 4)
 FUNCTION(atanh_, mxs_atanh, atanh, 4)
 
+TEST(phi) {
+  for (int k = -200000; k <= 200000; k++) {
+    float x = (float)k / 16384;
+    double exact = erfc((double)x * -0.7071067811865476) / 2;
+    CHECK_NEAR(mx_vphi_float(x), exact, 5e-7 * exact + 1e-10);
+  }
+  CHECK_NEAR(mx_vphi_float(0), 0.5, 0);
+  CHECK_NEAR(mx_vphi_float(-1e30f), 0, 0);
+  CHECK_NEAR(mx_vphi_float(INFINITY), 1, 0);
+  CHECK(isnan(mx_vphi_float(NAN)));
+}
+
 TEST(exact_where_it_should_be) {
   for (int k = -149; k < 128; k++) {
     float x = ldexpf(1, k);
@@ -143,6 +155,7 @@ int main(int argc, char **argv) {
   RUN(tanh_);
   RUN(sigmoid_);
   RUN(erf_);
+  RUN(phi);
   RUN(cbrt_);
   RUN(erfinv_);
   RUN(gamma_);
