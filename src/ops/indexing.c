@@ -109,37 +109,65 @@ static mx_status gather_run(const gather *g, const mx_tensor *data, const mx_ten
 
 /* ---- its gradient: data (outer, length, inner) += head (outer, n, inner) ---- */
 
+/* Adds to the rows [lo, hi) of d, columns [c, c + cols), the rows of head at `s` that have the indices `block`. */
+static void scatter_rows(const gather *g, mx_dtype dtype, const int64_t *block, int64_t len, const char *s, char *d,
+                         int64_t lo, int64_t hi, int64_t c, int64_t cols) {
+  const size_t es = mx_dtype_size(dtype);
+  if (g->inner == 1) {
+    MX_SWITCH_ALL(dtype, break, {
+      const T *from = (const T *)s;
+      T *to = (T *)d;
+      for (int64_t i = 0; i < len; i++)
+        if (block[i] >= lo && block[i] < hi) to[block[i]] = (T)(to[block[i]] + from[i]);
+    })
+    return;
+  }
+  for (int64_t i = 0; i < len; i++)
+    if (block[i] >= lo && block[i] < hi)
+      mx_add_row(dtype, d + (size_t)(block[i] * g->inner + c) * es, s + (size_t)(i * g->inner + c) * es, cols);
+}
+
 /* Rows (o, r) of the result for r in [lo, hi), columns [c, c + cols). */
 static void scatter_part(const gather *g, const mx_tensor *head, const mx_tensor *index, const mx_tensor *out, bool add,
                          int64_t o, int64_t lo, int64_t hi, int64_t c, int64_t cols) {
-  size_t es = mx_dtype_size(out->dtype);
-  char *d = (char *)out->data + (size_t)(o * g->length * g->inner + c) * es;
-  const char *s = (const char *)head->data + (size_t)(o * g->n * g->inner + c) * es;
+  const size_t es = mx_dtype_size(out->dtype);
+  const char *s = (const char *)head->data + (size_t)(o * g->n * g->inner) * es;
+  char *d = (char *)out->data + (size_t)(o * g->length * g->inner) * es;
   int64_t block[MX_INDEX_BLOCK];
   if (!add && cols == g->inner)
     memset(d + (size_t)(lo * g->inner) * es, 0, (size_t)((hi - lo) * g->inner) * es);
   else if (!add)
-    for (int64_t r = lo; r < hi; r++) memset(d + (size_t)(r * g->inner) * es, 0, (size_t)cols * es);
+    for (int64_t r = lo; r < hi; r++) memset(d + (size_t)(r * g->inner + c) * es, 0, (size_t)cols * es);
   for (int64_t at = 0; at < g->n; at += MX_INDEX_BLOCK) {
     int64_t len = block_of(at, g->n);
     read_bounded(index, at, len, g->length, g->mode, block);
-    if (g->inner == 1 && out->dtype == MX_FLOAT32) {
-      for (int64_t i = 0; i < len; i++)
-        if (block[i] >= lo && block[i] < hi) ((float *)d)[block[i]] += ((const float *)s)[at + i];
-      continue;
-    }
-    for (int64_t i = 0; i < len; i++)
-      if (block[i] >= lo && block[i] < hi)
-        mx_add_row(out->dtype, d + (size_t)(block[i] * g->inner) * es, s + (size_t)((at + i) * g->inner) * es, cols);
+    scatter_rows(g, out->dtype, block, len, s + (size_t)(at * g->inner) * es, d, lo, hi, c, cols);
   }
 }
 
-/* Shares the result in three directions: outer dimensions, rows, and (when rows are few and long) columns. */
+/* Shares the result: outer dimensions, else rows, and (when rows are few and long) columns. */
 static mx_status scatter_run(const gather *g, const mx_tensor *head, const mx_tensor *index, const mx_tensor *out,
                              bool add, mx_error *err) {
   int64_t size = g->outer * g->length * g->inner, work = size + g->outer * g->n * g->inner;
   if (size == 0) return work > 0 ? no_rows(err) : MX_OK;
   int threads = mx_threads_for(work, MX_GRAIN);
+  if (g->outer >= threads && g->outer > 1) { /* indices are read once for all outer positions */
+    const size_t es = mx_dtype_size(out->dtype), plane = (size_t)(g->length * g->inner) * es;
+    int64_t block[MX_INDEX_BLOCK], at = 0;
+    do {
+      const int64_t len = block_of(at, g->n);
+      read_bounded(index, at, len, g->length, g->mode, block);
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+      for (int64_t o = 0; o < g->outer; o++) {
+        char *d = (char *)out->data + (size_t)o * plane;
+        if (at == 0 && !add) memset(d, 0, plane);
+        scatter_rows(g, out->dtype, block, len, (const char *)head->data + (size_t)((o * g->n + at) * g->inner) * es, d,
+                     0, g->length, 0, g->inner);
+      }
+      at += len;
+    } while (at < g->n);
+    return MX_OK;
+  }
   int64_t strips = g->inner >= 512 && g->length < 64 ? (g->inner + 255) / 256 : 1;
   int64_t parts = g->outer * strips >= threads ? 1 : (threads + g->outer * strips - 1) / (g->outer * strips);
   if (parts > g->length) parts = g->length;
@@ -381,7 +409,7 @@ PICK_MOVE(64)
 static void pick_run(const picking *g, const mx_tensor *large, const mx_tensor *index, const mx_tensor *small,
                      bool out) {
   int64_t n = g->outer * g->inner, blocks = (n + MX_INDEX_BLOCK - 1) / MX_INDEX_BLOCK;
-#pragma omp parallel for num_threads(mx_threads_for(n, MX_GRAIN))
+#pragma omp parallel for num_threads(mx_threads_for(n, MX_GRAIN / 8)) /* each element from another cache line */
   for (int64_t b = 0; b < blocks; b++) {
     int64_t place[MX_INDEX_BLOCK], at = b * MX_INDEX_BLOCK, len = block_of(at, n);
     pick_places(g, index, at, len, place);

@@ -77,7 +77,7 @@ TEST(phi) {
   for (int k = -200000; k <= 200000; k++) {
     float x = (float)k / 16384;
     double exact = erfc((double)x * -0.7071067811865476) / 2;
-    CHECK_NEAR(mx_vphi_float(x), exact, 5e-7 * exact + 1e-10);
+    CHECK_NEAR(mx_vphi_float(x), exact, 2e-6 * exact + 3e-10);
   }
   CHECK_NEAR(mx_vphi_float(0), 0.5, 0);
   CHECK_NEAR(mx_vphi_float(-1e30f), 0, 0);
