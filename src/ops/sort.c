@@ -346,7 +346,7 @@ static mx_status back_kernel(const mx_call *c, mx_error *err) {
   int64_t outer = axis < 0 ? 1 : mx_shape_prod(s, 0, axis), inner = axis < 0 ? 1 : mx_shape_prod(s, axis + 1, s->ndim);
   int64_t n = axis < 0 ? mx_shape_size(s) : s->dim[axis], k = axis < 0 ? mx_shape_size(head) : head->dim[axis];
   const int32_t *index = c->in[1].data;
-  MX_TRY(mx_zero_output(c, 0, err));
+  if (k < n) MX_TRY(mx_zero_output(c, 0, err)); /* otherwise every place is written: the indices are a permutation */
   /* Strips, because data may be one row. */
   int64_t row = k * inner, strips = (row + STRIP - 1) / STRIP;
   MX_SWITCH_SIZE(c->out[0].dtype, U, {
@@ -358,10 +358,13 @@ static mx_status back_kernel(const mx_call *c, mx_error *err) {
       int64_t o = strip / strips, begin = strip % strips * STRIP, end = begin + STRIP < row ? begin + STRIP : row;
       int64_t at = o * row, i = begin % inner;
       U *to = out + o * n * inner;
-      for (int64_t e = at + begin; e < at + end; e++) {
-        to[mx_clamp_index(index[e], n) * inner + i] = from[e];
-        i = i + 1 == inner ? 0 : i + 1;
-      }
+      if (inner == 1)
+        for (int64_t e = at + begin; e < at + end; e++) to[mx_clamp_index(index[e], n)] = from[e];
+      else
+        for (int64_t e = at + begin; e < at + end; e++) {
+          to[mx_clamp_index(index[e], n) * inner + i] = from[e];
+          i = i + 1 == inner ? 0 : i + 1;
+        }
     }
   })
   return MX_OK;
