@@ -98,12 +98,6 @@ MX_CLONES static void normal_batch(const uint32_t word[4][BATCH], double z[BATCH
     z[j] = sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
   }
 }
-/* The normal numbers with which the sequences of BATCH elements begin. */
-static void normals_of(mx_random_span span, uint64_t first, double z[BATCH]) {
-  uint32_t word[4][BATCH];
-  philox_batch(span, first, 0, word);
-  normal_batch(word, z);
-}
 static void streams_of(mx_random_span span, uint64_t first, bool normal, stream s[BATCH]) {
   uint32_t word[AHEAD][4][BATCH];
   double z[BATCH];
@@ -248,6 +242,14 @@ static bool is_fast(law l, mx_dtype dtype) {
   return dtype != MX_FLOAT64 && (l == UNIFORM || l == NORMAL || l == EXPONENTIAL);
 }
 
+static void store_run(const mx_tensor *out, int64_t at, int64_t n, const float *x) {
+  if (out->dtype == MX_FLOAT32) {
+    memcpy((float *)out->data + at, x, (size_t)n * sizeof(float));
+  } else {
+    for (int64_t j = 0; j < n; j++) ((mx_half *)out->data)[at + j] = (mx_half)x[j];
+  }
+}
+
 static void fill_fast(law l, double a, double b, mx_random_span span, int64_t n, const mx_tensor *out) {
   float top = largest_below(a, b, out->dtype);
   const int64_t step = 4 * BATCH;
@@ -258,11 +260,7 @@ static void fill_fast(law l, double a, double b, mx_random_span span, int64_t n,
     philox_batch(span, (uint64_t)(i / 4), 0, words);
     fast_batch(l, (float)a, (float)b, top, words, x);
     int64_t len = n - i < step ? n - i : step;
-    if (out->dtype == MX_FLOAT32) {
-      memcpy((float *)out->data + i, x, (size_t)len * sizeof(float));
-    } else {
-      for (int64_t j = 0; j < len; j++) ((mx_half *)out->data)[i + j] = (mx_half)x[j];
-    }
+    store_run(out, i, len, x);
   }
 }
 
@@ -394,23 +392,61 @@ static double value_at(const mx_tensor *t, int64_t i) {
   return NAN;
 }
 
+/* Numbers of the law with parameters a and b from those of the standard law. */
+MX_CLONES static void scale_run(law l, float a, float b, float top, int64_t n, float *x) {
+  const bool valid = l == UNIFORM ? a <= b : l == NORMAL ? b >= 0 : a > 0;
+  const float width = b - a;
+  if (!valid) {
+    for (int64_t i = 0; i < n; i++) x[i] = NAN;
+  } else if (l == UNIFORM) {
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {
+      const float y = a + x[i] * width;
+      x[i] = y < top ? y : top;
+    }
+  } else if (l == NORMAL) {
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) x[i] = a + b * x[i];
+  } else {
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) x[i] /= a;
+  }
+}
+
+static void sample_fast(const mx_call *c, law l, mx_random_span span, int64_t n, int64_t each) {
+  const mx_tensor *out = &c->out[0];
+  const int64_t step = 4 * BATCH;
+#pragma omp parallel for num_threads(mx_threads_for(n * 4, MX_GRAIN))
+  for (int64_t i = 0; i < n; i += step) {
+    const int64_t end = n - i < step ? n : i + step;
+    uint32_t words[4][BATCH];
+    float x[4 * BATCH];
+    philox_batch(span, (uint64_t)(i / 4), 0, words);
+    fast_batch(l, l == EXPONENTIAL, 1, 1, words, x);
+    for (int64_t k = i; k < end;) { /* what has the same parameters */
+      const int64_t row = k / each, stop = (row + 1) * each < end ? (row + 1) * each : end;
+      const double a = value_at(&c->in[0], row), b = c->n_in > 1 ? value_at(&c->in[1], row) : 0;
+      scale_run(l, (float)a, (float)b, l == UNIFORM ? largest_below(a, b, out->dtype) : 0, stop - k, x + (k - i));
+      k = stop;
+    }
+    store_run(out, i, end - i, x);
+  }
+}
+
 static mx_status sample(const mx_call *c, law l) {
   const mx_tensor *out = &c->out[0];
   int64_t n = mx_shape_size(&out->shape), rows = mx_shape_size(&c->in[0].shape);
   if (c->req[0] == MX_NULL || n == 0) return MX_OK;
   int64_t each = n / rows;
+  if (is_fast(l, out->dtype)) {
+    sample_fast(c, l, mx_random_take((uint64_t)(n + 3) / 4), n, each);
+    return MX_OK;
+  }
   mx_random_span span = mx_random_take((uint64_t)n);
 #pragma omp parallel for num_threads(mx_threads_for(n * 64, MX_GRAIN))
   for (int64_t first = 0; first < n; first += BATCH) {
     stream s[BATCH];
-    double z[BATCH];
-    if (l == NORMAL)
-      normals_of(span, (uint64_t)first, z);
-    else
-      streams_of(span, (uint64_t)first, begins_normal(l), s);
+    streams_of(span, (uint64_t)first, begins_normal(l), s);
     for (int64_t i = first; i < n && i < first + BATCH; i++) {
       double a = value_at(&c->in[0], i / each), b = c->n_in > 1 ? value_at(&c->in[1], i / each) : 0;
-      store(out->data, out->dtype, i, l != NORMAL ? draw(l, a, b, &s[i - first]) : b >= 0 ? a + b * z[i - first] : NAN);
+      store(out->data, out->dtype, i, draw(l, a, b, &s[i - first]));
     }
   }
   return MX_OK;
