@@ -29,48 +29,53 @@ static double digamma(double x) {
   return (double)(float)log(x) - 0.5 / x - series - shift;
 }
 
-/* The logarithm of the density at x. With `d` also its derivatives: for x, then for the parameters. */
+/* The logarithm of the density at x, and where asked its derivatives: for x, then for the parameters. Returned as a
+ * whole: variables whose addresses are taken keep loops from being vectorized. */
+typedef struct density {
+  double log, x, first, second;
+} density;
 
-MX_INLINE double uniform(double x, const double *p, double *d) {
+MX_INLINE density uniform(double x, const double *p, bool slopes) {
   double width = p[1] - p[0];
   bool inside = x >= p[0] && x <= p[1];
-  if (d) d[0] = 0, d[1] = 1 / width, d[2] = -1 / width;
-  return inside ? -log(width) : -INFINITY;
+  return (density){inside ? -log(width) : -INFINITY, 0, 1 / width, -1 / width};
 }
-MX_INLINE double normal(double x, const double *p, double *d) {
+MX_INLINE density normal(double x, const double *p, bool slopes) {
   double z = (x - p[0]) / p[1];
-  if (d) d[0] = -z / p[1], d[1] = z / p[1], d[2] = (z * z - 1) / p[1];
-  return -0.5 * z * z - log(p[1]) - 0.918938533204672742; /* log(2 pi) / 2 */
+  return (density){-0.5 * z * z - log(p[1]) - 0.918938533204672742, /* log(2 pi) / 2 */
+                   -z / p[1], z / p[1], (z * z - 1) / p[1]};
 }
 /* The second parameter is a rate here, the inverse of the scale of the sampler. */
-MX_INLINE double gamma_rate(double x, const double *p, double *d) {
+MX_INLINE density gamma_rate(double x, const double *p, bool slopes) {
   double a = p[0], b = p[1];
-  if (d) d[0] = (a - 1) / x - b, d[1] = log(b) + log(x) - digamma(a), d[2] = a / b - x;
-  return a * log(b) + (a - 1) * log(x) - b * x - mxs_lgamma_double(a);
+  density d = {a * log(b) + (a - 1) * log(x) - b * x - mxs_lgamma_double(a), 0, 0, 0};
+  if (slopes) d.x = (a - 1) / x - b, d.first = log(b) + log(x) - digamma(a), d.second = a / b - x;
+  return d;
 }
-MX_INLINE double exponential(double x, const double *p, double *d) {
-  if (d) d[0] = -p[0], d[1] = 1 / p[0] - x;
-  return log(p[0]) - p[0] * x;
+MX_INLINE density exponential(double x, const double *p, bool slopes) {
+  return (density){log(p[0]) - p[0] * x, -p[0], 1 / p[0] - x, 0};
 }
-MX_INLINE double poisson(double x, const double *p, double *d) {
-  if (d) d[0] = 0, d[1] = x / p[0] - 1;
-  return x * log(p[0]) - p[0] - mxs_lgamma_double(x + 1);
+MX_INLINE density poisson(double x, const double *p, bool slopes) {
+  return (density){x * log(p[0]) - p[0] - mxs_lgamma_double(x + 1), 0, x / p[0] - 1, 0};
 }
-MX_INLINE double negative_binomial(double x, const double *p, double *d) {
+MX_INLINE density negative_binomial(double x, const double *p, bool slopes) {
   double k = p[0], q = p[1];
-  if (d) d[0] = 0, d[1] = digamma(x + k) - digamma(k) + log(q), d[2] = k / q - x / (1 - q);
-  return mxs_lgamma_double(x + k) - mxs_lgamma_double(k) - mxs_lgamma_double(x + 1) + k * log(q) + x * log1p(-q);
+  density d = {mxs_lgamma_double(x + k) - mxs_lgamma_double(k) - mxs_lgamma_double(x + 1) + k * log(q) + x * log1p(-q),
+               0, 0, 0};
+  if (slopes) d.first = digamma(x + k) - digamma(k) + log(q), d.second = k / q - x / (1 - q);
+  return d;
 }
 /* Mean mu, dispersion alpha: r = 1 / alpha successes of probability 1 / (1 + mu alpha). */
-MX_INLINE double generalized_negative_binomial(double x, const double *p, double *d) {
+MX_INLINE density generalized_negative_binomial(double x, const double *p, bool slopes) {
   double mu = p[0], alpha = p[1], r = 1 / alpha, s = 1 + mu * alpha;
-  if (d) {
-    d[0] = 0;
-    d[1] = x / mu - (x + r) * alpha / s;
-    d[2] = -r * r * (digamma(x + r) - digamma(r) - log(s)) - r * mu / s + x / alpha - x * mu / s;
+  density d = {
+      mxs_lgamma_double(x + r) - mxs_lgamma_double(r) - mxs_lgamma_double(x + 1) - r * log(s) + x * log(mu * alpha / s),
+      0, 0, 0};
+  if (slopes) {
+    d.first = x / mu - (x + r) * alpha / s;
+    d.second = -r * r * (digamma(x + r) - digamma(r) - log(s)) - r * mu / s + x / alpha - x * mu / s;
   }
-  return mxs_lgamma_double(x + r) - mxs_lgamma_double(r) - mxs_lgamma_double(x + 1) - r * log(s) +
-         x * log(mu * alpha / s);
+  return d;
 }
 
 static double value_at(const mx_tensor *t, int64_t i) {
@@ -123,37 +128,47 @@ static mx_status backward(const mx_call *c, gradient_loop f) {
   return MX_OK;
 }
 
-#define LAW(name)                                                                                                     \
-  MX_CLONES static void name##_loop(const void *x_, const double *p_, bool is_log, void *y_, int64_t n,               \
-                                    mx_dtype dtype) {                                                                 \
-    const double p[2] = {p_[0], p_[1]};                                                                               \
-    MX_SWITCH_FLOAT(dtype, return, {                                                                                  \
-      const T *x = x_;                                                                                                \
-      T *y = y_;                                                                                                      \
-      if (is_log) {                                                                                                   \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)name((double)x[i], p, NULL);                    \
-      } else {                                                                                                        \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)mxs_exp(name((double)x[i], p, NULL));           \
-      }                                                                                                               \
-    })                                                                                                                \
-  }                                                                                                                   \
-  static void name##_slopes(const void *head_, const void *x_, const double *p_, bool is_log, void *dx_, double *sum, \
-                            int64_t n, mx_dtype dtype) {                                                              \
-    const double p[2] = {p_[0], p_[1]};                                                                               \
-    double first = 0, second = 0;                                                                                     \
-    MX_SWITCH_FLOAT(dtype, return, {                                                                                  \
-      const T *head = head_, *x = x_;                                                                                 \
-      T *dx = dx_;                                                                                                    \
-      for (int64_t i = 0; i < n; i++) {                                                                               \
-        double d[3] = {0, 0, 0}, y = name((double)x[i], p, d), g = (double)head[i] * (is_log ? 1 : exp(y));           \
-        if (dx) dx[i] = (T)(g * d[0]);                                                                                \
-        first += g * d[1];                                                                                            \
-        second += g * d[2];                                                                                           \
-      }                                                                                                               \
-    })                                                                                                                \
-    sum[0] = first, sum[1] = second;                                                                                  \
-  }                                                                                                                   \
-  static mx_status name##_forward(const mx_call *c, mx_error *err) { return forward(c, name##_loop); }                \
+#define SLOPES(name, times)                                                          \
+  _Pragma("omp simd reduction(+ : first, second)") for (int64_t i = 0; i < m; i++) { \
+    const density d = name((double)x[i], p, true);                                   \
+    const double g = (double)head[i] * (times);                                      \
+    dx[i] = (T)(g * d.x);                                                            \
+    first += g * d.first;                                                            \
+    second += g * d.second;                                                          \
+  }
+#define LAW(name)                                                                                                  \
+  MX_CLONES static void name##_loop(const void *x_, const double *p_, bool is_log, void *y_, int64_t n,            \
+                                    mx_dtype dtype) {                                                              \
+    const double p[2] = {p_[0], p_[1]};                                                                            \
+    MX_SWITCH_FLOAT(dtype, return, {                                                                               \
+      const T *x = x_;                                                                                             \
+      T *y = y_;                                                                                                   \
+      if (is_log) {                                                                                                \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)name((double)x[i], p, false).log;            \
+      } else {                                                                                                     \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)mxs_exp(name((double)x[i], p, false).log);   \
+      }                                                                                                            \
+    })                                                                                                             \
+  }                                                                                                                \
+  MX_CLONES static void name##_slopes(const void *head_, const void *x_, const double *p_, bool is_log, void *dx_, \
+                                      double *sum, int64_t n, mx_dtype dtype) {                                    \
+    const double p[2] = {p_[0], p_[1]};                                                                            \
+    double first = 0, second = 0;                                                                                  \
+    MX_SWITCH_FLOAT(dtype, return, {                                                                               \
+      T unused[STRIP];                                                                                             \
+      for (int64_t at = 0; at < n; at += STRIP) {                                                                  \
+        const int64_t m = n - at < STRIP ? n - at : STRIP;                                                         \
+        const T *head = (const T *)head_ + at, *x = (const T *)x_ + at;                                            \
+        T *dx = dx_ ? (T *)dx_ + at : unused;                                                                      \
+        if (is_log)                                                                                                \
+          SLOPES(name, 1)                                                                                          \
+        else                                                                                                       \
+          SLOPES(name, mxs_exp(d.log))                                                                             \
+      }                                                                                                            \
+    })                                                                                                             \
+    sum[0] = first, sum[1] = second;                                                                               \
+  }                                                                                                                \
+  static mx_status name##_forward(const mx_call *c, mx_error *err) { return forward(c, name##_loop); }             \
   static mx_status name##_backward(const mx_call *c, mx_error *err) { return backward(c, name##_slopes); }
 LAW(uniform)
 LAW(normal)
