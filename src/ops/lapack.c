@@ -28,40 +28,19 @@ LAPACK_FUNCTIONS(s, float)
 LAPACK_FUNCTIONS(d, double)
 
 /* Runs FUNC of the array's precision on arguments that may use the type T. */
-#define CALL(dtype, FUNC, ...)   \
-  do {                           \
-    int held = mx_blas_hold();   \
-    if ((dtype) == MX_FLOAT64) { \
-      typedef double T;          \
-      d##FUNC##_(__VA_ARGS__);   \
-    } else {                     \
-      typedef float T;           \
-      s##FUNC##_(__VA_ARGS__);   \
-    }                            \
-    mx_blas_release(held);       \
+#define CALL(dtype, FUNC, ...) EITHER_OF(dtype, d##FUNC##_(__VA_ARGS__);, s##FUNC##_(__VA_ARGS__);)
+#define BLAS(dtype, func, ...) EITHER_OF(dtype, cblas_d##func(__VA_ARGS__);, cblas_s##func(__VA_ARGS__);)
+#define EITHER_OF(dtype, in_double, in_float) \
+  do {                                        \
+    if ((dtype) == MX_FLOAT64) {              \
+      typedef double T;                       \
+      in_double                               \
+    } else {                                  \
+      typedef float T;                        \
+      in_float                                \
+    }                                         \
   } while (0)
-#define BLAS(dtype, func, ...)    \
-  do {                            \
-    int held = mx_blas_hold();    \
-    if ((dtype) == MX_FLOAT64) {  \
-      typedef double T;           \
-      cblas_d##func(__VA_ARGS__); \
-    } else {                      \
-      typedef float T;            \
-      cblas_s##func(__VA_ARGS__); \
-    }                             \
-    mx_blas_release(held);        \
-  } while (0)
-#define EITHER(dtype, ...)       \
-  do {                           \
-    if ((dtype) == MX_FLOAT64) { \
-      typedef double T;          \
-      __VA_ARGS__                \
-    } else {                     \
-      typedef float T;           \
-      __VA_ARGS__                \
-    }                            \
-  } while (0)
+#define EITHER(dtype, ...) EITHER_OF(dtype, __VA_ARGS__, __VA_ARGS__)
 
 enum { BLOCK = 64 /* columns that LAPACK works on at a time, at most */, ALIGN = 64 };
 
@@ -109,58 +88,66 @@ static mx_status backward_shape(const void *params, mx_shape *in, int n_in, mx_s
 
 /* ---- Cholesky: potrf, potri ---- */
 
-static mx_status potrf_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static double cube(int64_t n) { return (double)n * (double)n * (double)n; }
+
+static mx_status potrf_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[0].shape);
   mx_dtype dtype = c->out[0].dtype;
-  MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
   lint n = (lint)m.rows, info;
-  for (int64_t i = 0; i < m.count && n > 0; i++) {
-    char *a = matrix(&c->out[0], i, m.rows * m.rows);
-    copy(a, &c->in[0], i, m.rows * m.rows);
-    CALL(dtype, potrf, "U", &n, (T *)a, &n, &info, 1);
-    if (info != 0) return numeric_failure(c, i, m.count, "is not positive definite", err);
-    clear_upper(a, m.rows, dtype);
-  }
+  char *a = matrix(&c->out[0], i, m.rows * m.rows);
+  copy(a, &c->in[0], i, m.rows * m.rows);
+  CALL(dtype, potrf, "U", &n, (T *)a, &n, &info, 1);
+  if (info != 0) return numeric_failure(c, i, m.count, "is not positive definite", err);
+  clear_upper(a, m.rows, dtype);
   return MX_OK;
+}
+static mx_status potrf_kernel(const mx_call *c, mx_error *err) {
+  mx_matrices m = mx_matrices_of(&c->in[0].shape);
+  if (c->req[0] == MX_NULL || m.rows == 0) return MX_OK;
+  MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
+  return mx_stack_run(c, m.count, cube(m.rows), 0, potrf_step, err);
 }
 
 /* (head, L) to the gradient of A: L^-T S L^-1 / 2, S being the lower triangle of L' H, mirrored. */
-static mx_status potrf_backward(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static mx_status potrf_backward_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->out[0].shape);
   mx_dtype dtype = c->out[0].dtype;
   int64_t size = m.rows * m.rows;
   lint n = (lint)m.rows;
-  for (int64_t i = 0; i < m.count && n > 0; i++) {
-    char *h = matrix(&c->in[0], i, size), *l = matrix(&c->in[1], i, size), *s = matrix(&c->out[0], i, size);
-    BLAS(dtype, gemm, CblasRowMajor, CblasTrans, CblasNoTrans, n, n, n, 1, (T *)l, n, (T *)h, n, 0, (T *)s, n);
-    mirror_lower(s, n, dtype);
-    BLAS(dtype, trsm, CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, n, n, (T)0.5, (T *)l, n,
-         (T *)s, n);
-    BLAS(dtype, trsm, CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, (T *)l, n, (T *)s, n);
-  }
+  char *h = matrix(&c->in[0], i, size), *l = matrix(&c->in[1], i, size), *s = matrix(&c->out[0], i, size);
+  BLAS(dtype, gemm, CblasRowMajor, CblasTrans, CblasNoTrans, n, n, n, 1, (T *)l, n, (T *)h, n, 0, (T *)s, n);
+  mirror_lower(s, n, dtype);
+  BLAS(dtype, trsm, CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, n, n, (T)0.5, (T *)l, n, (T *)s,
+       n);
+  BLAS(dtype, trsm, CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, (T *)l, n, (T *)s, n);
   return MX_OK;
+}
+static mx_status potrf_backward(const mx_call *c, mx_error *err) {
+  mx_matrices m = mx_matrices_of(&c->out[0].shape);
+  if (c->req[0] == MX_NULL || m.rows == 0) return MX_OK;
+  return mx_stack_run(c, m.count, 3 * cube(m.rows), 0, potrf_backward_step, err);
 }
 static mx_status potrf_gradient(mx_grad *g, mx_error *err) {
   if (!g->out_grad[0].node || !g->wanted[0]) return MX_OK;
   return mx_grad_backward(g, "_backward_linalg_potrf", (mx_entry[]){g->out_grad[0], g->out[0]}, 2, &g->in_grad[0], err);
 }
 
-static mx_status potri_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static mx_status potri_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[0].shape);
   mx_dtype dtype = c->out[0].dtype;
-  MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
   lint n = (lint)m.rows, info;
-  for (int64_t i = 0; i < m.count && n > 0; i++) {
-    char *a = matrix(&c->out[0], i, m.rows * m.rows);
-    copy(a, &c->in[0], i, m.rows * m.rows);
-    CALL(dtype, potri, "U", &n, (T *)a, &n, &info, 1);
-    if (info != 0) return numeric_failure(c, i, m.count, "has a zero on its diagonal", err);
-    mirror_lower(a, m.rows, dtype);
-  }
+  char *a = matrix(&c->out[0], i, m.rows * m.rows);
+  copy(a, &c->in[0], i, m.rows * m.rows);
+  CALL(dtype, potri, "U", &n, (T *)a, &n, &info, 1);
+  if (info != 0) return numeric_failure(c, i, m.count, "has a zero on its diagonal", err);
+  mirror_lower(a, m.rows, dtype);
   return MX_OK;
+}
+static mx_status potri_kernel(const mx_call *c, mx_error *err) {
+  mx_matrices m = mx_matrices_of(&c->in[0].shape);
+  if (c->req[0] == MX_NULL || m.rows == 0) return MX_OK;
+  MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
+  return mx_stack_run(c, m.count, cube(m.rows), 0, potri_step, err);
 }
 
 /* With B = (L L')^-1: minus the lower triangle of B (H + H') L^-T. */
@@ -194,11 +181,20 @@ static lu_work lu_layout(void *base, int64_t n, mx_dtype dtype) {
   w.bytes = at + aligned(n * BLOCK, element);
   return w;
 }
+static size_t lu_bytes(const mx_tensor *a) {
+  return lu_layout((void *)ALIGN, a->shape.dim[a->shape.ndim - 1], a->dtype).bytes;
+}
 static mx_status lu_prepare(mx_call *c, mx_error *err) {
-  const mx_shape *s = &c->in[c->n_in - 1].shape; /* A is the last input */
-  MX_TRY(mx_linalg_limit(s, INT32_MAX / BLOCK, err));
-  c->workspace_bytes = lu_layout((void *)ALIGN, s->dim[s->ndim - 1], c->in[c->n_in - 1].dtype).bytes;
+  const mx_tensor *a = &c->in[c->n_in - 1]; /* A is the last input */
+  mx_matrices m = mx_matrices_of(&a->shape);
+  MX_TRY(mx_linalg_limit(&a->shape, INT32_MAX / BLOCK, err));
+  c->workspace_bytes = mx_stack_bytes(m.count, cube(m.rows), lu_bytes(a));
   return MX_OK;
+}
+static mx_status lu_run(const mx_call *c, mx_matrix_step step, mx_error *err) {
+  const mx_tensor *a = &c->in[c->n_in - 1];
+  mx_matrices m = mx_matrices_of(&a->shape);
+  return mx_stack_run(c, m.count, cube(m.rows), lu_bytes(a), step, err);
 }
 
 /* Inverts the matrix in place; false when it is singular. */
@@ -210,16 +206,16 @@ static bool invert(void *a, lint n, const lu_work *w, mx_dtype dtype) {
   return info == 0;
 }
 
-static mx_status inverse_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static mx_status inverse_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[0].shape);
-  lu_work w = lu_layout(c->workspace, m.rows, c->out[0].dtype);
-  for (int64_t i = 0; i < m.count && m.rows > 0; i++) {
-    char *a = matrix(&c->out[0], i, m.rows * m.rows);
-    copy(a, &c->in[0], i, m.rows * m.rows);
-    if (!invert(a, (lint)m.rows, &w, c->out[0].dtype)) return numeric_failure(c, i, m.count, "is singular", err);
-  }
-  return MX_OK;
+  lu_work w = lu_layout(work, m.rows, c->out[0].dtype);
+  char *a = matrix(&c->out[0], i, m.rows * m.rows);
+  copy(a, &c->in[0], i, m.rows * m.rows);
+  return invert(a, (lint)m.rows, &w, c->out[0].dtype) ? MX_OK : numeric_failure(c, i, m.count, "is singular", err);
+}
+static mx_status inverse_kernel(const mx_call *c, mx_error *err) {
+  if (c->req[0] == MX_NULL || mx_shape_size(&c->in[0].shape) == 0) return MX_OK;
+  return lu_run(c, inverse_step, err);
 }
 /* -B' H B' for the inverse B. */
 static mx_status inverse_gradient(mx_grad *g, mx_error *err) {
@@ -262,47 +258,46 @@ static mx_status per_matrix_shape(const void *params, mx_shape *in, int n_in, mx
   for (int i = 0; i < n_out; i++) MX_TRY(mx_shape_merge(&out[i], &want, "output", err));
   return MX_OK;
 }
+static mx_status det_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
+  const int64_t n = mx_matrices_of(&c->in[0].shape).rows;
+  lu_work w = lu_layout(work, n, c->in[0].dtype);
+  double sign, log_abs;
+  determinant(c, i, &w, (lint)n, &sign, &log_abs);
+  store(&c->out[0], i, sign * exp(log_abs));
+  return MX_OK;
+}
 static mx_status det_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
-  mx_matrices m = mx_matrices_of(&c->in[0].shape);
-  lu_work w = lu_layout(c->workspace, m.rows, c->in[0].dtype);
-  for (int64_t i = 0; i < m.count; i++) {
-    double sign, log_abs;
-    determinant(c, i, &w, (lint)m.rows, &sign, &log_abs);
-    store(&c->out[0], i, sign * exp(log_abs));
-  }
+  return c->req[0] == MX_NULL ? MX_OK : lu_run(c, det_step, err);
+}
+static mx_status slogdet_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
+  const int64_t n = mx_matrices_of(&c->in[0].shape).rows;
+  lu_work w = lu_layout(work, n, c->in[0].dtype);
+  double sign, log_abs;
+  determinant(c, i, &w, (lint)n, &sign, &log_abs);
+  if (c->req[0] != MX_NULL) store(&c->out[0], i, sign);
+  if (c->req[1] != MX_NULL) store(&c->out[1], i, log_abs);
   return MX_OK;
 }
-static mx_status slogdet_kernel(const mx_call *c, mx_error *err) {
-  mx_matrices m = mx_matrices_of(&c->in[0].shape);
-  lu_work w = lu_layout(c->workspace, m.rows, c->in[0].dtype);
-  for (int64_t i = 0; i < m.count; i++) {
-    double sign, log_abs;
-    determinant(c, i, &w, (lint)m.rows, &sign, &log_abs);
-    if (c->req[0] != MX_NULL) store(&c->out[0], i, sign);
-    if (c->req[1] != MX_NULL) store(&c->out[1], i, log_abs);
-  }
-  return MX_OK;
-}
+static mx_status slogdet_kernel(const mx_call *c, mx_error *err) { return lu_run(c, slogdet_step, err); }
 /* (head, det, A) or (head, A) to the gradient of A: head times det times A^-T; 0 where A is singular. */
-static mx_status det_backward(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static mx_status det_backward_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
   const mx_tensor *a = &c->in[c->n_in - 1];
-  mx_matrices m = mx_matrices_of(&a->shape);
-  lu_work w = lu_layout(c->workspace, m.rows, a->dtype);
-  int64_t n = m.rows;
-  for (int64_t i = 0; i < m.count && n > 0; i++) {
-    double scale = load(&c->in[0], i) * (c->n_in > 2 ? load(&c->in[1], i) : 1);
-    copy(w.a, a, i, n * n);
-    bool regular = invert(w.a, (lint)n, &w, a->dtype);
-    EITHER(a->dtype, {
-      T *x = (T *)matrix(&c->out[0], i, n * n);
-      const T *inverse = (const T *)w.a;
-      for (int64_t r = 0; r < n; r++)
-        for (int64_t s = 0; s < n; s++) x[r * n + s] = regular ? (T)(scale * (double)inverse[s * n + r]) : 0;
-    });
-  }
+  const int64_t n = mx_matrices_of(&a->shape).rows;
+  lu_work w = lu_layout(work, n, a->dtype);
+  double scale = load(&c->in[0], i) * (c->n_in > 2 ? load(&c->in[1], i) : 1);
+  copy(w.a, a, i, n * n);
+  bool regular = invert(w.a, (lint)n, &w, a->dtype);
+  EITHER(a->dtype, {
+    T *x = (T *)matrix(&c->out[0], i, n * n);
+    const T *inverse = (const T *)w.a;
+    for (int64_t r = 0; r < n; r++)
+      for (int64_t s = 0; s < n; s++) x[r * n + s] = regular ? (T)(scale * (double)inverse[s * n + r]) : 0;
+  });
   return MX_OK;
+}
+static mx_status det_backward(const mx_call *c, mx_error *err) {
+  if (c->req[0] == MX_NULL || mx_shape_size(&c->out[0].shape) == 0) return MX_OK;
+  return lu_run(c, det_backward_step, err);
 }
 static mx_status det_gradient(mx_grad *g, mx_error *err) {
   if (!g->out_grad[0].node || !g->wanted[0]) return MX_OK;
@@ -336,57 +331,69 @@ static mx_status gelqf_shape(const void *params, mx_shape *in, int n_in, mx_shap
   return mx_shape_merge(&out[1], &l, "L", err);
 }
 /* Workspace: A (where Q is not wanted), tau, work. */
+static size_t gelqf_bytes(const mx_tensor *a) {
+  mx_matrices m = mx_matrices_of(&a->shape);
+  size_t element = mx_dtype_size(a->dtype);
+  return aligned(m.rows * m.cols, element) + aligned(m.rows, element) + aligned(m.rows * BLOCK, element);
+}
+static double gelqf_cost(const mx_matrices *m) { return 2 * (double)m->rows * (double)m->rows * (double)m->cols; }
 static mx_status gelqf_prepare(mx_call *c, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[0].shape);
-  size_t element = mx_dtype_size(c->in[0].dtype);
   MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX / BLOCK, err));
-  c->workspace_bytes = aligned(m.rows * m.cols, element) + aligned(m.rows, element) + aligned(m.rows * BLOCK, element);
+  c->workspace_bytes = mx_stack_bytes(m.count, gelqf_cost(&m), gelqf_bytes(&c->in[0]));
+  return MX_OK;
+}
+static mx_status gelqf_step(const mx_call *c, int64_t i, char *spare, mx_error *err) {
+  mx_matrices m = mx_matrices_of(&c->in[0].shape);
+  mx_dtype dtype = c->in[0].dtype;
+  size_t element = mx_dtype_size(dtype);
+  char *tau = spare + aligned(m.rows * m.cols, element), *work = tau + aligned(m.rows, element);
+  lint rows = (lint)m.rows, cols = (lint)m.cols, size = rows * BLOCK, info;
+  char *q = c->req[0] == MX_NULL ? spare : matrix(&c->out[0], i, m.rows * m.cols);
+  copy(q, &c->in[0], i, m.rows * m.cols);
+  CALL(dtype, geqrf, &cols, &rows, (T *)q, &cols, (T *)tau, (T *)work, &size, &info);
+  if (c->req[1] != MX_NULL) {
+    char *l = matrix(&c->out[1], i, m.rows * m.rows);
+    for (int64_t r = 0; r < m.rows; r++)
+      memcpy(l + (size_t)(r * m.rows) * element, q + (size_t)(r * m.cols) * element, (size_t)m.rows * element);
+    clear_upper(l, m.rows, dtype);
+  }
+  CALL(dtype, orgqr, &cols, &rows, &rows, (T *)q, &cols, (T *)tau, (T *)work, &size, &info);
   return MX_OK;
 }
 static mx_status gelqf_kernel(const mx_call *c, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[0].shape);
-  mx_dtype dtype = c->in[0].dtype;
-  size_t element = mx_dtype_size(dtype);
-  char *spare = c->workspace, *tau = spare + aligned(m.rows * m.cols, element), *work = tau + aligned(m.rows, element);
-  lint rows = (lint)m.rows, cols = (lint)m.cols, size = rows * BLOCK, info;
-  for (int64_t i = 0; i < m.count && rows > 0; i++) {
-    char *q = c->req[0] == MX_NULL ? spare : matrix(&c->out[0], i, m.rows * m.cols);
-    copy(q, &c->in[0], i, m.rows * m.cols);
-    CALL(dtype, geqrf, &cols, &rows, (T *)q, &cols, (T *)tau, (T *)work, &size, &info);
-    if (c->req[1] != MX_NULL) {
-      char *l = matrix(&c->out[1], i, m.rows * m.rows);
-      for (int64_t r = 0; r < m.rows; r++)
-        memcpy(l + (size_t)(r * m.rows) * element, q + (size_t)(r * m.cols) * element, (size_t)m.rows * element);
-      clear_upper(l, m.rows, dtype);
-    }
-    CALL(dtype, orgqr, &cols, &rows, &rows, (T *)q, &cols, (T *)tau, (T *)work, &size, &info);
-  }
-  return MX_OK;
+  return m.rows == 0 ? MX_OK : mx_stack_run(c, m.count, gelqf_cost(&m), gelqf_bytes(&c->in[0]), gelqf_step, err);
+}
+static size_t gelqf_backward_bytes(const mx_call *c) {
+  mx_matrices m = mx_matrices_of(&c->in[3].shape);
+  return aligned(m.rows * m.rows, mx_dtype_size(c->in[3].dtype));
 }
 static mx_status gelqf_backward_prepare(mx_call *c, mx_error *err) {
-  mx_matrices m = mx_matrices_of(&c->in[3].shape);
-  c->workspace_bytes = aligned(m.rows * m.rows, mx_dtype_size(c->in[3].dtype));
+  mx_matrices m = mx_matrices_of(&c->in[2].shape);
+  c->workspace_bytes = mx_stack_bytes(m.count, gelqf_cost(&m), gelqf_backward_bytes(c));
   return MX_OK;
 }
 /* (dQ, dL, Q, L) to L^-T (dQ + S Q), S being the lower triangle of L' dL - dQ Q', mirrored. */
-static mx_status gelqf_backward(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static mx_status gelqf_backward_step(const mx_call *c, int64_t i, char *s, mx_error *err) {
   mx_matrices q = mx_matrices_of(&c->in[2].shape);
   mx_dtype dtype = c->out[0].dtype;
   lint m = (lint)q.rows, n = (lint)q.cols;
-  char *s = c->workspace;
-  for (int64_t i = 0; i < q.count && m > 0; i++) {
-    char *dq = matrix(&c->in[0], i, q.rows * q.cols), *dl = matrix(&c->in[1], i, q.rows * q.rows);
-    char *qi = matrix(&c->in[2], i, q.rows * q.cols), *l = matrix(&c->in[3], i, q.rows * q.rows);
-    char *x = matrix(&c->out[0], i, q.rows * q.cols);
-    BLAS(dtype, gemm, CblasRowMajor, CblasTrans, CblasNoTrans, m, m, m, 1, (T *)l, m, (T *)dl, m, 0, (T *)s, m);
-    BLAS(dtype, gemm, CblasRowMajor, CblasNoTrans, CblasTrans, m, m, n, -1, (T *)dq, n, (T *)qi, n, 1, (T *)s, m);
-    mirror_lower(s, m, dtype);
-    copy(x, &c->in[0], i, q.rows * q.cols);
-    BLAS(dtype, gemm, CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, m, 1, (T *)s, m, (T *)qi, n, 1, (T *)x, n);
-    BLAS(dtype, trsm, CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, m, n, 1, (T *)l, m, (T *)x, n);
-  }
+  char *dq = matrix(&c->in[0], i, q.rows * q.cols), *dl = matrix(&c->in[1], i, q.rows * q.rows);
+  char *qi = matrix(&c->in[2], i, q.rows * q.cols), *l = matrix(&c->in[3], i, q.rows * q.rows);
+  char *x = matrix(&c->out[0], i, q.rows * q.cols);
+  BLAS(dtype, gemm, CblasRowMajor, CblasTrans, CblasNoTrans, m, m, m, 1, (T *)l, m, (T *)dl, m, 0, (T *)s, m);
+  BLAS(dtype, gemm, CblasRowMajor, CblasNoTrans, CblasTrans, m, m, n, -1, (T *)dq, n, (T *)qi, n, 1, (T *)s, m);
+  mirror_lower(s, m, dtype);
+  copy(x, &c->in[0], i, q.rows * q.cols);
+  BLAS(dtype, gemm, CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, m, 1, (T *)s, m, (T *)qi, n, 1, (T *)x, n);
+  BLAS(dtype, trsm, CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, m, n, 1, (T *)l, m, (T *)x, n);
   return MX_OK;
+}
+static mx_status gelqf_backward(const mx_call *c, mx_error *err) {
+  mx_matrices q = mx_matrices_of(&c->in[2].shape);
+  if (c->req[0] == MX_NULL || q.rows == 0) return MX_OK;
+  return mx_stack_run(c, q.count, gelqf_cost(&q), gelqf_backward_bytes(c), gelqf_backward_step, err);
 }
 /* Both head gradients, then both outputs, to a backward operator. */
 static mx_status pair_gradient(mx_grad *g, const char *backward, mx_error *err) {
@@ -431,10 +438,13 @@ static eigen_work eigen_layout(char *base, int64_t n, mx_dtype dtype) {
   w.bytes = at + aligned(w.integer_size, sizeof(lint));
   return w;
 }
+static size_t eigen_bytes(const mx_tensor *a) {
+  return eigen_layout((char *)ALIGN, a->shape.dim[a->shape.ndim - 1], a->dtype).bytes;
+}
 static mx_status syevd_prepare(mx_call *c, mx_error *err) {
-  const mx_shape *s = &c->in[0].shape;
-  MX_TRY(mx_linalg_limit(s, EIGEN_LIMIT, err));
-  c->workspace_bytes = eigen_layout((char *)ALIGN, s->dim[s->ndim - 1], c->in[0].dtype).bytes;
+  mx_matrices m = mx_matrices_of(&c->in[0].shape);
+  MX_TRY(mx_linalg_limit(&c->in[0].shape, EIGEN_LIMIT, err));
+  c->workspace_bytes = mx_stack_bytes(m.count, cube(m.rows), eigen_bytes(&c->in[0]));
   return MX_OK;
 }
 static bool all_finite(const void *a, int64_t n, mx_dtype dtype) {
@@ -455,27 +465,33 @@ static void fix_signs(void *a, int64_t n, mx_dtype dtype) {
     }
   });
 }
-static mx_status syevd_kernel(const mx_call *c, mx_error *err) {
+static mx_status syevd_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[0].shape);
   mx_dtype dtype = c->in[0].dtype;
-  eigen_work w = eigen_layout(c->workspace, m.rows, dtype);
+  eigen_work w = eigen_layout(work, m.rows, dtype);
   lint n = (lint)m.rows, info = 0;
-  for (int64_t i = 0; i < m.count && n > 0; i++) {
-    char *u = c->req[0] == MX_NULL ? w.vectors : matrix(&c->out[0], i, m.rows * m.rows);
-    char *values = c->req[1] == MX_NULL ? w.values : matrix(&c->out[1], i, m.rows);
-    copy(u, &c->in[0], i, m.rows * m.rows);
-    if (!all_finite(u, m.rows * m.rows, dtype))
-      return numeric_failure(c, i, m.count, "has elements that are not finite", err);
-    CALL(dtype, syevd, "V", "U", &n, (T *)u, &n, (T *)values, (T *)w.work, &w.size, w.integers, &w.integer_size, &info,
-         1, 1);
-    if (info != 0) return numeric_failure(c, i, m.count, "has eigenvalues that were not found", err);
-    fix_signs(u, m.rows, dtype);
-  }
+  char *u = c->req[0] == MX_NULL ? w.vectors : matrix(&c->out[0], i, m.rows * m.rows);
+  char *values = c->req[1] == MX_NULL ? w.values : matrix(&c->out[1], i, m.rows);
+  copy(u, &c->in[0], i, m.rows * m.rows);
+  if (!all_finite(u, m.rows * m.rows, dtype))
+    return numeric_failure(c, i, m.count, "has elements that are not finite", err);
+  CALL(dtype, syevd, "V", "U", &n, (T *)u, &n, (T *)values, (T *)w.work, &w.size, w.integers, &w.integer_size, &info, 1,
+       1);
+  if (info != 0) return numeric_failure(c, i, m.count, "has eigenvalues that were not found", err);
+  fix_signs(u, m.rows, dtype);
   return MX_OK;
+}
+static mx_status syevd_kernel(const mx_call *c, mx_error *err) {
+  mx_matrices m = mx_matrices_of(&c->in[0].shape);
+  return m.rows == 0 ? MX_OK : mx_stack_run(c, m.count, cube(m.rows), eigen_bytes(&c->in[0]), syevd_step, err);
+}
+static size_t syevd_backward_bytes(const mx_call *c) {
+  mx_matrices m = mx_matrices_of(&c->in[2].shape);
+  return 2 * aligned(m.rows * m.rows, mx_dtype_size(c->in[2].dtype));
 }
 static mx_status syevd_backward_prepare(mx_call *c, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[2].shape);
-  c->workspace_bytes = 2 * aligned(m.rows * m.rows, mx_dtype_size(c->in[2].dtype));
+  c->workspace_bytes = mx_stack_bytes(m.count, 3 * cube(m.rows), syevd_backward_bytes(c));
   return MX_OK;
 }
 /* K = (P_ij / (w_i - w_j), dw on the diagonal), made symmetric; P = dU U'. Equal eigenvalues do not couple. */
@@ -495,21 +511,24 @@ static void couple(void *k_, const void *values_, const void *d_values_, int64_t
   });
 }
 /* (dU, dw, U, w) to U' K U. */
-static mx_status syevd_backward(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static mx_status syevd_backward_step(const mx_call *c, int64_t i, char *k, mx_error *err) {
   mx_matrices m = mx_matrices_of(&c->in[2].shape);
-  mx_dtype dtype = c->out[0].dtype;
-  lint n = (lint)m.rows;
-  char *k = c->workspace, *half = k + aligned(m.rows * m.rows, mx_dtype_size(dtype));
-  for (int64_t i = 0; i < m.count && n > 0; i++) {
-    char *du = matrix(&c->in[0], i, m.rows * m.rows), *u = matrix(&c->in[2], i, m.rows * m.rows);
-    char *x = matrix(&c->out[0], i, m.rows * m.rows);
-    BLAS(dtype, gemm, CblasRowMajor, CblasNoTrans, CblasTrans, n, n, n, 1, (T *)du, n, (T *)u, n, 0, (T *)k, n);
-    couple(k, matrix(&c->in[3], i, m.rows), matrix(&c->in[1], i, m.rows), m.rows, dtype);
-    BLAS(dtype, gemm, CblasRowMajor, CblasTrans, CblasNoTrans, n, n, n, 1, (T *)u, n, (T *)k, n, 0, (T *)half, n);
-    BLAS(dtype, gemm, CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, (T *)half, n, (T *)u, n, 0, (T *)x, n);
-  }
-  return MX_OK;
+  const mx_dtype dtype = c->out[0].dtype;
+  const int64_t n = m.rows;
+  char *half = k + syevd_backward_bytes(c) / 2, *u = matrix(&c->in[2], i, n * n);
+  mx_gemm g = {.m = n, .n = n, .k = n, .alpha = 1, .lda = n, .ldb = n, .ldc = n, .dtype = dtype};
+  g.a = matrix(&c->in[0], i, n * n), g.b = u, g.c = k, g.trans_b = true;
+  MX_TRY(c->device->ops->gemm(c->device, &g, err));
+  couple(k, matrix(&c->in[3], i, n), matrix(&c->in[1], i, n), n, dtype);
+  g.a = u, g.b = k, g.c = half, g.trans_a = true, g.trans_b = false;
+  MX_TRY(c->device->ops->gemm(c->device, &g, err));
+  g.a = half, g.b = u, g.c = matrix(&c->out[0], i, n * n), g.trans_a = false;
+  return c->device->ops->gemm(c->device, &g, err);
+}
+static mx_status syevd_backward(const mx_call *c, mx_error *err) {
+  mx_matrices m = mx_matrices_of(&c->in[2].shape);
+  if (c->req[0] == MX_NULL || m.rows == 0) return MX_OK;
+  return mx_stack_run(c, m.count, 3 * cube(m.rows), syevd_backward_bytes(c), syevd_backward_step, err);
 }
 static mx_status syevd_gradient(mx_grad *g, mx_error *err) { return pair_gradient(g, "_backward_linalg_syevd", err); }
 

@@ -4,6 +4,7 @@
 
 #include <cblas.h>
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -214,6 +215,33 @@ static mx_status gemm_gradient(mx_grad *g, mx_error *err) {
   return g->n_in > 2 && g->wanted[2] ? scaled(g, head, p->beta, &g->in_grad[2], err) : MX_OK;
 }
 
+/* ---- stacks ---- */
+
+static int stack_threads(int64_t count, double cost) {
+  const int threads = mx_threads_for_work((double)count * cost, 1 << 16);
+  return threads < count ? threads : count > 0 ? (int)count : 1;
+}
+size_t mx_stack_bytes(int64_t count, double cost, size_t each) { return (size_t)stack_threads(count, cost) * each; }
+
+mx_status mx_stack_run(const mx_call *c, int64_t count, double cost, size_t each, mx_matrix_step step, mx_error *err) {
+  int threads = stack_threads(count, cost);
+  mx_status status = MX_OK;
+  int64_t failed = count;
+  if (each > 0 && (size_t)threads > c->workspace_bytes / each) threads = (int)(c->workspace_bytes / each);
+  const int held = mx_blas_hold();
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int64_t i = 0; i < count; i++) {
+    mx_error e;
+    const mx_status s = step(c, i, (char *)c->workspace + (size_t)omp_get_thread_num() * each, &e);
+    if (s != MX_OK) {
+#pragma omp critical
+      if (i < failed) failed = i, status = s, *err = e;
+    }
+  }
+  mx_blas_release(held);
+  return status;
+}
+
 /* ---- syrk ---- */
 
 typedef struct syrk_params {
@@ -233,36 +261,34 @@ static mx_status syrk_shape(const void *params, mx_shape *in, int n_in, mx_shape
   return mx_shape_merge(&out[0], &want, "output", err);
 }
 /* One triangle by BLAS, mirrored. */
-static mx_status syrk_kernel(const mx_call *c, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
-  const syrk_params *p = c->params;
-  mx_matrices a = mx_matrices_of(&c->in[0].shape);
-  int64_t n = p->transpose ? a.cols : a.rows, k = p->transpose ? a.rows : a.cols;
-  MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
-  CBLAS_TRANSPOSE t = p->transpose ? CblasTrans : CblasNoTrans;
-  int held = mx_blas_hold();
-  for (int64_t i = 0; i < a.count && n > 0; i++) {
-    if (c->out[0].dtype == MX_FLOAT64) {
-      double *y = (double *)c->out[0].data + i * n * n;
-      const double *x = (const double *)c->in[0].data + i * n * k;
-      if (k == 0) memset(y, 0, (size_t)(n * n) * sizeof(*y));
-      if (k > 0) cblas_dsyrk(CblasRowMajor, CblasLower, t, (int)n, (int)k, p->alpha, x, (int)a.cols, 0, y, (int)n);
-      for (int64_t r = 0; r < n; r++)
-        for (int64_t s = 0; s < r; s++) y[s * n + r] = y[r * n + s];
-    } else {
-      float *y = (float *)c->out[0].data + i * n * n;
-      const float *x = (const float *)c->in[0].data + i * n * k;
-      if (k == 0) memset(y, 0, (size_t)(n * n) * sizeof(*y));
-      if (k > 0)
-        cblas_ssyrk(CblasRowMajor, CblasLower, t, (int)n, (int)k, (float)p->alpha, x, (int)a.cols, 0, y, (int)n);
-      for (int64_t r = 0; r < n; r++)
-        for (int64_t s = 0; s < r; s++) y[s * n + r] = y[r * n + s];
-    }
+#define SYRK(T, p)                                                                                               \
+  static void syrk_##T(const mx_call *c, int64_t i, int n, int k) {                                              \
+    const syrk_params *q = c->params;                                                                            \
+    T *y = (T *)c->out[0].data + (int64_t)i * n * n;                                                             \
+    const T *x = (const T *)c->in[0].data + (int64_t)i * n * k;                                                  \
+    if (k == 0) memset(y, 0, (size_t)n *(size_t)n * sizeof(*y));                                                 \
+    if (k > 0)                                                                                                   \
+      cblas_##p##syrk(CblasRowMajor, CblasLower, q->transpose ? CblasTrans : CblasNoTrans, n, k, (T)q->alpha, x, \
+                      q->transpose ? n : k, 0, y, n);                                                            \
+    for (int64_t r = 0; r < n; r++)                                                                              \
+      for (int64_t s = 0; s < r; s++) y[s * n + r] = y[r * n + s];                                               \
   }
-  mx_blas_release(held);
+SYRK(float, s)
+SYRK(double, d)
+
+static mx_status syrk_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
+  mx_matrices a = mx_matrices_of(&c->in[0].shape);
+  const bool t = ((const syrk_params *)c->params)->transpose;
+  (c->out[0].dtype == MX_FLOAT64 ? syrk_double : syrk_float)(c, i, (int)(t ? a.cols : a.rows),
+                                                             (int)(t ? a.rows : a.cols));
   return MX_OK;
 }
-/* (H + H') A, or A (H + H'). */
+static mx_status syrk_kernel(const mx_call *c, mx_error *err) {
+  if (c->req[0] == MX_NULL || mx_shape_size(&c->out[0].shape) == 0) return MX_OK;
+  mx_matrices a = mx_matrices_of(&c->in[0].shape), y = mx_matrices_of(&c->out[0].shape);
+  MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
+  return mx_stack_run(c, a.count, (double)a.rows * (double)a.cols * (double)y.rows, 0, syrk_step, err);
+}
 static mx_status syrk_gradient(mx_grad *g, mx_error *err) {
   const syrk_params *p = g->params;
   mx_entry head = g->out_grad[0], sum;
@@ -308,34 +334,42 @@ typedef void (*double_tri)(CBLAS_ORDER, CBLAS_SIDE, CBLAS_UPLO, CBLAS_TRANSPOSE,
 typedef void (*float_tri)(CBLAS_ORDER, CBLAS_SIDE, CBLAS_UPLO, CBLAS_TRANSPOSE, CBLAS_DIAG, blasint, blasint, float,
                           const float *, blasint, float *, blasint);
 
-static mx_status tri_run(const mx_call *c, double_tri f64, float_tri f32, mx_error *err) {
-  if (c->req[0] == MX_NULL) return MX_OK;
+static void tri_step(const mx_call *c, int64_t i, double_tri f64, float_tri f32) {
   const tri_params *p = c->params;
+  mx_matrices b = mx_matrices_of(&c->out[0].shape);
+  const CBLAS_SIDE side = p->rightside ? CblasRight : CblasLeft;
+  const CBLAS_UPLO uplo = p->lower ? CblasLower : CblasUpper;
+  const CBLAS_TRANSPOSE t = p->transpose ? CblasTrans : CblasNoTrans;
+  const int64_t n = p->rightside ? b.cols : b.rows;
+  const blasint rows = (blasint)b.rows, cols = (blasint)b.cols;
+  if (c->out[0].dtype == MX_FLOAT64)
+    f64(CblasRowMajor, side, uplo, t, CblasNonUnit, rows, cols, p->alpha, (const double *)c->in[0].data + i * n * n,
+        (blasint)n, (double *)c->out[0].data + i * b.rows * b.cols, cols);
+  else
+    f32(CblasRowMajor, side, uplo, t, CblasNonUnit, rows, cols, (float)p->alpha,
+        (const float *)c->in[0].data + i * n * n, (blasint)n, (float *)c->out[0].data + i * b.rows * b.cols, cols);
+}
+static mx_status trmm_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
+  tri_step(c, i, cblas_dtrmm, cblas_strmm);
+  return MX_OK;
+}
+static mx_status trsm_step(const mx_call *c, int64_t i, char *work, mx_error *err) {
+  tri_step(c, i, cblas_dtrsm, cblas_strsm);
+  return MX_OK;
+}
+static mx_status tri_run(const mx_call *c, mx_matrix_step step, mx_error *err) {
+  if (c->req[0] == MX_NULL) return MX_OK;
   mx_matrices b = mx_matrices_of(&c->out[0].shape);
   MX_TRY(mx_linalg_limit(&c->out[0].shape, INT32_MAX, err));
   size_t bytes = (size_t)mx_shape_size(&c->out[0].shape) * mx_dtype_size(c->out[0].dtype);
   if (bytes == 0) return MX_OK;
   if (c->out[0].data != c->in[1].data)
     MX_TRY(c->device->ops->copy(c->device, c->out[0].data, c->in[1].data, bytes, err));
-  int64_t n = p->rightside ? b.cols : b.rows;
-  CBLAS_SIDE side = p->rightside ? CblasRight : CblasLeft;
-  CBLAS_UPLO uplo = p->lower ? CblasLower : CblasUpper;
-  CBLAS_TRANSPOSE t = p->transpose ? CblasTrans : CblasNoTrans;
-  blasint rows = (blasint)b.rows, cols = (blasint)b.cols;
-  int held = mx_blas_hold();
-  for (int64_t i = 0; i < b.count; i++) {
-    if (c->out[0].dtype == MX_FLOAT64)
-      f64(CblasRowMajor, side, uplo, t, CblasNonUnit, rows, cols, p->alpha, (const double *)c->in[0].data + i * n * n,
-          (blasint)n, (double *)c->out[0].data + i * b.rows * b.cols, cols);
-    else
-      f32(CblasRowMajor, side, uplo, t, CblasNonUnit, rows, cols, (float)p->alpha,
-          (const float *)c->in[0].data + i * n * n, (blasint)n, (float *)c->out[0].data + i * b.rows * b.cols, cols);
-  }
-  mx_blas_release(held);
-  return MX_OK;
+  const double n = (double)(((const tri_params *)c->params)->rightside ? b.cols : b.rows);
+  return mx_stack_run(c, b.count, (double)b.rows * (double)b.cols * n, 0, step, err);
 }
-static mx_status trmm_kernel(const mx_call *c, mx_error *err) { return tri_run(c, cblas_dtrmm, cblas_strmm, err); }
-static mx_status trsm_kernel(const mx_call *c, mx_error *err) { return tri_run(c, cblas_dtrsm, cblas_strsm, err); }
+static mx_status trmm_kernel(const mx_call *c, mx_error *err) { return tri_run(c, trmm_step, err); }
+static mx_status trsm_kernel(const mx_call *c, mx_error *err) { return tri_run(c, trsm_step, err); }
 
 /* The triangle of x, zeros elsewhere. */
 static mx_status triangle_of(mx_grad *g, mx_entry x, bool lower, mx_entry *out, mx_error *err) {

@@ -25,6 +25,15 @@ static inline mx_matrices mx_matrices_of(const mx_shape *s) {
   return (mx_matrices){mx_shape_prod(s, 0, s->ndim - 2), s->dim[s->ndim - 2], s->dim[s->ndim - 1]};
 }
 
+/* What is done with matrix i of a stack; `work` has the bytes that were asked for. */
+typedef mx_status (*mx_matrix_step)(const mx_call *c, int64_t i, char *work, mx_error *err);
+/* Runs `step` for each matrix of a stack, shared out among threads. A matrix takes `cost` multiplications, and `each`
+ * bytes of workspace: c->workspace_bytes is mx_stack_bytes. Of several failures that of the first matrix is reported.
+ */
+size_t mx_stack_bytes(int64_t count, double cost, size_t each);
+MX_NODISCARD mx_status mx_stack_run(const mx_call *c, int64_t count, double cost, size_t each, mx_matrix_step step,
+                                    mx_error *err);
+
 /* An operator application in a gradient, with attributes as pairs of key and value. */
 #define MX_LINALG_CALL(g, op, out, err, attrs, ...)                                                                  \
   mx_grad_call(g, op, attrs, (mx_entry[]){__VA_ARGS__}, (int)(sizeof((mx_entry[]){__VA_ARGS__}) / sizeof(mx_entry)), \
