@@ -65,17 +65,19 @@ typedef struct gemm_tiles {
 } gemm_tiles;
 
 static gemm_tiles cut(const mx_gemm *g, int64_t batch) {
-  const double small = 2e6; /* multiplications that repay a tile */
-  const int64_t many = 64, narrow = 32, unit = 16;
+  const double small = g->m == 1 ? 1e5 : 2e6; /* multiplications that repay a tile */
+  /* The libraries are slower on tiles narrower than `wide`: only a few tiles are worth that. */
+  const int64_t many = 64, few = 8, wide = 128, narrow = 32, unit = 16;
   gemm_tiles t = {.rows = g->m, .cols = g->n, .down = 1, .across = 1, .batch = batch};
-  while (t.down * t.across * batch < many && (double)t.rows * (double)t.cols * (double)g->k > small) {
+  for (;;) {
+    const int64_t tiles = t.down * t.across * batch;
     int64_t *side = t.cols >= t.rows ? &t.cols : &t.rows;
-    if (*side <= narrow) break;
+    if (tiles >= many || (double)t.rows * (double)t.cols * (double)g->k <= small) return t;
+    if (*side <= (tiles < few ? narrow : wide)) return t;
     *side = ((*side + 1) / 2 + unit - 1) / unit * unit;
     t.down = (g->m + t.rows - 1) / t.rows;
     t.across = (g->n + t.cols - 1) / t.cols;
   }
-  return t;
 }
 
 static void sgemm(const mx_gemm *g, int64_t m, int64_t n, const float *a, const float *b, float *c) {
