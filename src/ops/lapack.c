@@ -4,11 +4,39 @@
  * one, a factorization A = L Q is its A' = Q' L', and eigenvectors come out as rows. */
 #include <cblas.h>
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "ops/linalg.h"
 
 #define FAMILY "Linear algebra"
+
+/* ---- stacks ---- */
+
+static int stack_threads(int64_t count, double cost) {
+  const int threads = mx_threads_for_work((double)count * cost, 1 << 16);
+  return threads < count ? threads : count > 0 ? (int)count : 1;
+}
+size_t mx_stack_bytes(int64_t count, double cost, size_t each) { return (size_t)stack_threads(count, cost) * each; }
+
+mx_status mx_stack_run(const mx_call *c, int64_t count, double cost, size_t each, mx_matrix_step step, mx_error *err) {
+  int threads = stack_threads(count, cost);
+  mx_status status = MX_OK;
+  int64_t failed = count;
+  if (each > 0 && (size_t)threads > c->workspace_bytes / each) threads = (int)(c->workspace_bytes / each);
+  const int held = mx_blas_hold();
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int64_t i = 0; i < count; i++) {
+    mx_error e;
+    const mx_status s = step(c, i, (char *)c->workspace + (size_t)omp_get_thread_num() * each, &e);
+    if (s != MX_OK) {
+#pragma omp critical
+      if (i < failed) failed = i, status = s, *err = e;
+    }
+  }
+  mx_blas_release(held);
+  return status;
+}
 
 typedef blasint lint;
 /* Lengths of character arguments come last, as Fortran compilers pass them. */

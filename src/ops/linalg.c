@@ -4,7 +4,6 @@
 
 #include <cblas.h>
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -213,33 +212,6 @@ static mx_status gemm_gradient(mx_grad *g, mx_error *err) {
     MX_TRY(tb ? gemm2_call(g, true, ta, p->alpha, p->axis, head, a, &g->in_grad[1], err)
               : gemm2_call(g, !ta, false, p->alpha, p->axis, a, head, &g->in_grad[1], err));
   return g->n_in > 2 && g->wanted[2] ? scaled(g, head, p->beta, &g->in_grad[2], err) : MX_OK;
-}
-
-/* ---- stacks ---- */
-
-static int stack_threads(int64_t count, double cost) {
-  const int threads = mx_threads_for_work((double)count * cost, 1 << 16);
-  return threads < count ? threads : count > 0 ? (int)count : 1;
-}
-size_t mx_stack_bytes(int64_t count, double cost, size_t each) { return (size_t)stack_threads(count, cost) * each; }
-
-mx_status mx_stack_run(const mx_call *c, int64_t count, double cost, size_t each, mx_matrix_step step, mx_error *err) {
-  int threads = stack_threads(count, cost);
-  mx_status status = MX_OK;
-  int64_t failed = count;
-  if (each > 0 && (size_t)threads > c->workspace_bytes / each) threads = (int)(c->workspace_bytes / each);
-  const int held = mx_blas_hold();
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-  for (int64_t i = 0; i < count; i++) {
-    mx_error e;
-    const mx_status s = step(c, i, (char *)c->workspace + (size_t)omp_get_thread_num() * each, &e);
-    if (s != MX_OK) {
-#pragma omp critical
-      if (i < failed) failed = i, status = s, *err = e;
-    }
-  }
-  mx_blas_release(held);
-  return status;
 }
 
 /* ---- syrk ---- */
