@@ -530,10 +530,19 @@ static mx_status cross_entropy_kernel(const mx_call *c, mx_error *err) {
   const mx_tensor *x = &c->in[0];
   int64_t rows = x->shape.dim[0], k = x->shape.dim[1];
   size_t bytes = (size_t)k * mx_dtype_size(x->dtype);
-  double loss = 0;
-  for (int64_t i = 0; i < rows; i++)
-    loss += cross_entropy_row((const char *)x->data + (size_t)i * bytes, k, class_of(label_value(&c->in[1], i), k),
-                              x->dtype);
+  enum { PARTS = 64, EACH = 16 }; /* sums of so many rows, which are added in order */
+  double loss = 0, part[PARTS];
+  for (int64_t at = 0; at < rows; at += PARTS * EACH) {
+    const int64_t n = rows - at < PARTS * EACH ? rows - at : PARTS * EACH, parts = (n + EACH - 1) / EACH;
+#pragma omp parallel for num_threads(mx_threads_for(n *k, MX_GRAIN))
+    for (int64_t p = 0; p < parts; p++) {
+      part[p] = 0;
+      for (int64_t i = at + p * EACH; i < at + n && i < at + (p + 1) * EACH; i++)
+        part[p] += cross_entropy_row((const char *)x->data + (size_t)i * bytes, k,
+                                     class_of(label_value(&c->in[1], i), k), x->dtype);
+    }
+    for (int64_t p = 0; p < parts; p++) loss += part[p];
+  }
   MX_SWITCH_FLOAT(x->dtype, break, *(T *)c->out[0].data = (T)loss;)
   return MX_OK;
 }
