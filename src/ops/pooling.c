@@ -269,7 +269,7 @@ MX_CLONES static void max_lanes(const pool *g, mx_dtype dtype, const void *x_, i
  * Lanes are taken in whole vectors: a rest would be done one by one. What is beyond the end of a row is read, too, and
  * written to if that is in the plane: results of lanes too many are not used, and they send zeros. */
 enum { WHOLE = 16, MOST = LANES + WHOLE, LINE = 2 * MOST + 2, OUTSIDE = INT32_MIN };
-#define WHOLE_LANES(n) (((n) + WHOLE - 1) / WHOLE * WHOLE)
+#define WHOLE_LANES(n) ((n) <= WHOLE / 2 ? WHOLE / 2 : ((n) + WHOLE - 1) / WHOLE * WHOLE)
 
 /* at[r]: the element of the plane that row r of the windows [w, w + n) at (d, h) begins with, or OUTSIDE. row[r]: the
  * row, or a copy among `lines` if it is not in the plane with all that is read. */
