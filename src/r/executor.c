@@ -45,7 +45,8 @@ static mx_status exec_finish(mxr_exec *e, const mx_symbol *s, mx_error *err) {
 static mx_req req_of(SEXP reqs, R_xlen_t i) {
   SEXP one = TYPEOF(reqs) == VECSXP ? VECTOR_ELT(reqs, i) : reqs;
   R_xlen_t at = TYPEOF(reqs) == VECSXP ? 0 : i;
-  const char *text = TYPEOF(one) == STRSXP && XLENGTH(one) > at ? CHAR(STRING_ELT(one, at)) : "";
+  if (TYPEOF(one) != STRSXP || XLENGTH(one) <= at) mxr_stop_type("grad.reqs", "'null', 'write' or 'add'", one);
+  const char *text = CHAR(STRING_ELT(one, at));
   if (!strcmp(text, "null")) return MX_NULL;
   if (!strcmp(text, "write")) return MX_WRITE;
   if (!strcmp(text, "add")) return MX_ADD;
@@ -310,9 +311,23 @@ SEXP ffi_exec_update(SEXP exec, SEXP which, SEXP arrays, SEXP match_name, SEXP s
       mxr_raise(&err);
     }
   }
+  /* An array in use that is overwritten before its turn comes, as when two change places, is read from a copy. */
+  SEXP copies = PROTECT(Rf_allocVector(VECSXP, n));
+  for (int i = 0; i < n; i++) {
+    int k = 0;
+    while (k < i && !(from[k] && to[k] == from[i])) k++;
+    if (!from[i] || k == i) continue;
+    SEXP nd = mxr_pointer_new(MXR_NDARRAY);
+    SET_VECTOR_ELT(copies, i, nd);
+    mx_array *copy = NULL;
+    mx_status status = copy_of(from[i], mx_array_device(from[i]), &copy, &err);
+    if (copy) mxr_pointer_set(nd, MXR_NDARRAY, copy);
+    MXR_CHECK(status, err);
+    from[i] = copy;
+  }
   for (int i = 0; i < n; i++)
     if (from[i]) MXR_CHECK(mx_array_copy(to[i], from[i], &err), err);
-  UNPROTECT(2);
+  UNPROTECT(3);
   return R_NilValue;
 }
 

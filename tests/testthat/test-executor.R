@@ -109,6 +109,14 @@ test_that("members", {
   expect_true("outputs" %in% .DollarNames(e, "^o"))
 })
 
+test_that("arrays in use can change places", {
+  e <- bound(x * y, list(x = 1:2, y = 3:4))
+  refs <- e$ref.arg.arrays
+  mx.exec.update.arg.arrays(e, list(x = refs$y, y = refs$x), match.name = TRUE)
+  expect_equal(as.array(refs$x), c(3, 4))
+  expect_equal(as.array(refs$y), c(1, 2))
+})
+
 test_that("forward and backward use no memory after their first run", {
   e <- mx.simple.bind(net, mx.cpu(), grad.req = "write", data = c(3, 4))
   mx.exec.forward(e)
