@@ -52,7 +52,7 @@ mx.util.function <- function(x, name, takes) {
 
 # The path of a file, ~ expanded.
 mx.util.path <- function(x, name) {
-  if (!is.character(x) || length(x) != 1L || is.na(x) || !validEnc(x) || !nzchar(x))
+  if (!is.character(x) || length(x) != 1L || is.na(x) || Encoding(x) == "bytes" || !validEnc(x) || !nzchar(x))
     mx.stop("value", "`", name, "` must be a file name, not ", mx.util.say(x), ".", argument = name,
             call = sys.call(-1))
   if (grepl("^[a-z0-9]{2,}://|^hdfs///", x))
