@@ -13,10 +13,11 @@
 #' and `$update.on.kvstore`: does training step the parameters once in the store (`TRUE`) or on each device?
 #'
 #' @param type `"local"`, `"device"`, `"local_update_cpu"`, `"local_allreduce_cpu"` or `"local_allreduce_device"`. The
-#'   results are the same; the kinds differ in where parameters are stepped.
+#'   results are the same; the kinds differ in where parameters are stepped. As in MXNet another name, such as `"nccl"`,
+#'   is a local store.
 #' @return An object of reference class `Rcpp_MXKVStore`.
-#' @section Errors: `mxnet_value_error` for an unknown type; a key that was not initialized, or twice; lists that are
-#'   not one list of arrays for each device.
+#' @section Errors: `mxnet_value_error` for a type that is no string, or `"dist_sync"` and the like; a key that was not
+#'   initialized, or twice; lists that are not one list of arrays for each device.
 #' @examples
 #' kv <- mx.kv.create()
 #' kv$init(0, list(mx.nd.zeros(2)))
@@ -26,11 +27,10 @@
 #' out[[1]]
 #' @export
 mx.kv.create <- function(type = "local") {
-  kinds <- c("local", "device", "local_update_cpu", "local_allreduce_cpu", "local_allreduce_device")
-  if (is.character(type) && length(type) == 1L && isTRUE(startsWith(type, "dist")))
-    mx.stop("value", "This build has no distributed key-value store; `type` must be one of ", mx.util.and(kinds), ".")
-  Rcpp_MXKVStore$new(type = mx.util.choice(type, "type", kinds), update.on.kvstore = !grepl("allreduce", type),
-                     store = new.env(parent = emptyenv()))
+  if (startsWith(mx.util.string(type, "type"), "dist"))
+    mx.stop("value", "There is no distributed key-value store; `type` may be local, device, local_update_cpu, ",
+            "local_allreduce_cpu or local_allreduce_device.", argument = "type")
+  Rcpp_MXKVStore$new(type = type, update.on.kvstore = !grepl("allreduce", type), store = new.env(parent = emptyenv()))
 }
 
 is.MXKVStore <- function(x) inherits(x, "Rcpp_MXKVStore")
