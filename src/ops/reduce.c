@@ -1,6 +1,7 @@
 /* Operators that reduce over axes, and the gradients that spread a result over what it was made of. */
 #include "ops/reduce.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -101,18 +102,18 @@ static void reduced_axes(const spread_params *p, bool reduced[MX_MAX_NDIM]) {
   for (int i = 0; i < p->axis.ndim; i++) reduced[p->axis.dim[i]] = true;
 }
 
-/* out = row(inputs, more): input `element` has the shape of what was reduced, everything else is results. */
-static void spread_apply(const mx_call *c, int row, int element, const mx_operand *more, int n_more) {
+/* out = row(first inputs, more): input `element` has the shape of what was reduced, everything else is results. */
+static void spread_apply(const mx_call *c, int row, int element, int n_in, const mx_operand *more, int n_more) {
   const spread_params *p = c->params;
   bool reduced[MX_MAX_NDIM];
   reduced_axes(p, reduced);
   mx_operand operand[MX_MAX_OPERANDS];
   memset(operand, 0, sizeof(operand));
-  for (int k = 0; k < c->n_in + n_more; k++) {
-    if (k < c->n_in)
+  for (int k = 0; k < n_in + n_more; k++) {
+    if (k < n_in)
       operand[k] = (mx_operand){.data = c->in[k].data, .dtype = c->in[k].dtype};
     else
-      operand[k] = more[k - c->n_in];
+      operand[k] = more[k - n_in];
     if (k == element)
       mx_operand_strides(&operand[k], &p->shape, &p->shape, 0);
     else if (operand[k].data)
@@ -123,30 +124,40 @@ static void spread_apply(const mx_call *c, int row, int element, const mx_operan
 }
 
 static mx_status spread(const mx_call *c, int row) {
-  spread_apply(c, row, 1, NULL, 0);
+  spread_apply(c, row, 1, c->n_in, NULL, 0);
   return MX_OK;
 }
 
-/* mean: the gradient divided by the number of elements. */
+static size_t result_bytes(const mx_call *c) {
+  return ((size_t)mx_shape_size(&c->in[0].shape) * sizeof(double) + 63) / 64 * 64;
+}
+
+/* mean: the gradient divided by the number of elements, which is done once a result, in the workspace. */
+static mx_status mean_backward_prepare(mx_call *c, mx_error *err) {
+  c->workspace_bytes = result_bytes(c);
+  return MX_OK;
+}
+
 static mx_status spread_mean(const mx_call *c) {
   const spread_params *p = c->params;
-  mx_operand count = {.value = 1};
-  for (int i = 0; i < p->axis.ndim; i++) count.value *= (double)p->shape.dim[p->axis.dim[i]];
-  spread_apply(c, MX_ROW_div, -1, &count, 1);
+  const mx_tensor *g = &c->in[0];
+  mx_operand share[] = {{.data = g->data, .dtype = g->dtype}, {.value = 1}};
+  mx_operand quotient = {.data = c->workspace, .dtype = g->dtype == MX_FLOAT16 ? MX_FLOAT32 : g->dtype};
+  for (int i = 0; i < p->axis.ndim; i++) share[1].value *= (double)p->shape.dim[p->axis.dim[i]];
+  mx_operand_strides(&share[0], &g->shape, &g->shape, 0);
+  mx_row_apply(&mx_rows[MX_ROW_div], share, &g->shape, c->workspace, quotient.dtype, false);
+  spread_apply(c, MX_ROW_copy, -1, 0, &quotient, 1);
   return MX_OK;
 }
 
 /* prod, nanprod: the product of all others. Dividing the product by the element gives it, unless there is a 0 among
- * them. The workspace holds the products of what is not 0, the numbers of zeros, and what the reductions need. */
+ * them, or the product was beyond what its type can hold. Then the workspace holds the products of what is not 0, the
+ * numbers of zeros, and what the reductions need. */
 static mx_reduce product_of(const mx_call *c, int row) {
   const spread_params *p = c->params;
   mx_reduce r = {.row = row, .shape = p->shape, .in_dtype = c->in[1].dtype, .out_dtype = MX_FLOAT64};
   reduced_axes(p, r.reduced);
   return r;
-}
-
-static size_t result_bytes(const mx_call *c) {
-  return ((size_t)mx_shape_size(&c->in[0].shape) * sizeof(double) + 63) / 64 * 64;
 }
 
 static mx_status product_prepare(mx_call *c, mx_error *err) {
@@ -155,13 +166,28 @@ static mx_status product_prepare(mx_call *c, mx_error *err) {
   return MX_OK;
 }
 
+/* Whether all products have all digits of the type that is computed in, which float16 has not. */
+static bool products_exact(const mx_tensor *t) {
+  int64_t n = mx_shape_size(&t->shape), exact = 0;
+  if (t->dtype == MX_FLOAT32)
+    for (int64_t i = 0; i < n; i++) exact += isnormal(((const float *)t->data)[i]) != 0;
+  else if (t->dtype == MX_FLOAT64)
+    for (int64_t i = 0; i < n; i++) exact += isnormal(((const double *)t->data)[i]) != 0;
+  return exact == n;
+}
+
 static mx_status spread_product(const mx_call *c, int nonzero_row, int row) {
+  if (products_exact(&c->in[2])) {
+    const mx_operand no_zeros = {.value = 0};
+    spread_apply(c, row, 1, 3, &no_zeros, 1);
+    return MX_OK;
+  }
   mx_reduce nonzero = product_of(c, nonzero_row), zeros = product_of(c, MX_REDUCE_zeros);
   char *products = c->workspace, *counts = products + result_bytes(c), *rest = counts + result_bytes(c);
   mx_reduce_run(&nonzero, c->in[1].data, products, false, NULL, rest);
   mx_reduce_run(&zeros, c->in[1].data, counts, false, NULL, rest);
   const mx_operand more[] = {{.data = products, .dtype = MX_FLOAT64}, {.data = counts, .dtype = MX_FLOAT64}};
-  spread_apply(c, row, 1, more, 2);
+  spread_apply(c, row, 1, 2, more, 2);
   return MX_OK;
 }
 
@@ -200,14 +226,15 @@ static mx_status reduce_gradient(mx_grad *g, const char *backward, int n_in, mx_
   X(max, ("max_axis"), 3, spread(c, MX_ROW_extreme_slope), NULL,                                                      \
     "Largest element over axes; NaN when there is one. In backward all elements that are equal to it get the "        \
     "gradient.")                                                                                                      \
-  X(mean, ("_sparse_mean"), 1, spread_mean(c), NULL, "Mean over axes. The mean of integers is cut to an integer.")    \
+  X(mean, ("_sparse_mean"), 1, spread_mean(c), mean_backward_prepare,                                                 \
+    "Mean over axes. The mean of integers is cut to an integer.")                                                     \
   X(min, ("min_axis"), 3, spread(c, MX_ROW_extreme_slope), NULL,                                                      \
     "Smallest element over axes; NaN when there is one. In backward all elements that are equal to it get the "       \
     "gradient.")                                                                                                      \
-  X(nanprod, (), 2, spread_product(c, MX_REDUCE_nanprod_nonzero, MX_ROW_nanprod_slope), product_prepare,              \
+  X(nanprod, (), 3, spread_product(c, MX_REDUCE_nanprod_nonzero, MX_ROW_nanprod_slope), product_prepare,              \
     "Product over axes; NaN counts as 1.")                                                                            \
   X(nansum, (), 2, spread(c, MX_ROW_nansum_slope), NULL, "Sum over axes; NaN counts as 0.")                           \
-  X(prod, (), 2, spread_product(c, MX_REDUCE_prod_nonzero, MX_ROW_prod_slope), product_prepare, "Product over axes.") \
+  X(prod, (), 3, spread_product(c, MX_REDUCE_prod_nonzero, MX_ROW_prod_slope), product_prepare, "Product over axes.") \
   X(sum, ("_sparse_sum", "sum_axis"), 1, spread(c, MX_ROW_copy), NULL, "Sum over axes. Sums of integers wrap around.")
 
 #define STRIP(...) __VA_ARGS__
@@ -377,7 +404,7 @@ static mx_status moments_gradient(mx_grad *g, mx_error *err) {
 }
 
 static mx_status moments_backward(const mx_call *c, mx_error *err) {
-  spread_apply(c, MX_ROW_moments_slope, 2, NULL, 0);
+  spread_apply(c, MX_ROW_moments_slope, 2, c->n_in, NULL, 0);
   return MX_OK;
 }
 

@@ -2,6 +2,7 @@
 #ifndef MX_OPS_REDUCE_H
 #define MX_OPS_REDUCE_H
 
+#include "core/thread.h"
 #include "ops/op.h"
 
 enum {
@@ -28,5 +29,22 @@ MX_NODISCARD mx_status mx_reduce_axes(const mx_shape *axis, bool exclude, int nd
                                       mx_error *err);
 /* The shape that is left: without keepdims reduced axes vanish, and a full reduction has shape (1,). */
 mx_shape mx_reduce_shape(const mx_shape *in, const bool reduced[MX_MAX_NDIM], bool keepdims);
+
+/* Rows of `width` bytes, `stride` bytes apart, are fetched into the cache in the order of memory, some at a time, while
+ * others are worked on side by side: reading 8 rows at once is slow where they come from memory. */
+typedef struct mx_ahead {
+  const char *row;
+  int64_t at, width, stride;
+} mx_ahead;
+MX_INLINE mx_ahead mx_ahead_of(const void *row, int64_t width, int64_t stride, size_t size) {
+  return (mx_ahead){.row = row, .width = width * (int64_t)size, .stride = stride * (int64_t)size};
+}
+MX_INLINE void mx_ahead_fetch(mx_ahead *a, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(a->row + a->at, 0, 2);
+    a->at += 64;
+    if (a->at >= a->width) a->at = 0, a->row += a->stride;
+  }
+}
 
 #endif

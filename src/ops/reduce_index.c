@@ -1,6 +1,6 @@
 /* Reductions that look for a place, and those that count: argmax, argmin, argmax_channel, _histogram, all_finite,
  * multi_all_finite, multi_sum_sq, cumsum. */
-#pragma GCC optimize("no-trapping-math")
+#pragma GCC optimize("no-trapping-math", "O3") /* O3: short loops inside of vector loops are unrolled */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -45,65 +45,107 @@ static mx_status arg_infer(const void *params, mx_shape *in, int n_in, mx_shape 
   return mx_shape_merge(&out[0], &s, "output", err);
 }
 
-enum { LANES = 16 };
+enum {
+  LANES = 64,  /* columns that a contiguous run is seen as */
+  GROUP = 8,   /* rows whose best is found before where it is matters */
+  STRIP = 128, /* columns between which rows that come next are fetched */
+  COLUMNS = 1024
+};
 
-/* The first of equal elements wins, and the first NaN over everything.
- * NAME_row: best[j] and where[j] of neighbouring columns, with one more row, number i.
- * NAME_run: the same for one contiguous run, whose first element has number `first`. */
-#define SEARCH(name, T, BETTER)                                                                                   \
-  MX_CLONES static void name##_row_##T(void *best_, int64_t *where, const void *row_, int64_t i, int64_t width) { \
-    T *best = best_;                                                                                              \
-    const T *row = row_;                                                                                          \
-    _Pragma("omp simd") for (int64_t j = 0; j < width; j++) {                                                     \
-      T a = row[j], b = best[j];                                                                                  \
-      int better = (a BETTER b) | ((a != a) & (b == b));                                                          \
-      best[j] = better ? a : b;                                                                                   \
-      where[j] = better ? i : where[j];                                                                           \
-    }                                                                                                             \
-  }                                                                                                               \
-  MX_CLONES static void name##_run_##T(void *best_, int64_t *where, const void *x_, int64_t first, int64_t n) {   \
-    const T *x = x_;                                                                                              \
-    T best = *(T *)best_, lane[LANES];                                                                            \
-    int64_t at[LANES], i = 0;                                                                                     \
-    if (n >= 4 * LANES) {                                                                                         \
-      for (int j = 0; j < LANES; j++) lane[j] = x[j], at[j] = j;                                                  \
-      for (i = LANES; i + LANES <= n; i += LANES) {                                                               \
-        _Pragma("omp simd") for (int j = 0; j < LANES; j++) {                                                     \
-          T a = x[i + j], b = lane[j];                                                                            \
-          int better = (a BETTER b) | ((a != a) & (b == b));                                                      \
-          lane[j] = better ? a : b;                                                                               \
-          at[j] = better ? i + j : at[j];                                                                         \
-        }                                                                                                         \
-      }                                                                                                           \
-      T top = lane[0];                                                                                            \
-      int64_t place = at[0];                                                                                      \
-      for (int j = 1; j < LANES; j++) {                                                                           \
-        T a = lane[j];                                                                                            \
-        int same = a == top || (a != a && top != top);                                                            \
-        if (a BETTER top || (a != a && top == top) || (same && at[j] < place)) top = a, place = at[j];            \
-      }                                                                                                           \
-      if (top BETTER best || (top != top && best == best)) best = top, *where = first + place;                    \
-    }                                                                                                             \
-    for (; i < n; i++)                                                                                            \
-      if (x[i] BETTER best || (x[i] != x[i] && best == best)) best = x[i], *where = first + i;                    \
-    *(T *)best_ = best;                                                                                           \
+/* The first of equal elements wins, and the first NaN over everything. What is remembered in the loops is the group of
+ * rows that the best element is in; I is an integer as wide as T.
+ * NAME_columns: best[j] and group[j] of neighbouring columns, with more rows, in groups from `first` on.
+ * NAME_lane: the first group with the best of them all, which becomes best[0].
+ * NAME_same: the place of the first of n elements that is best[0]. */
+#define BEATS(WORSE, a, b) (!(a WORSE b) & (b == b)) /* NaN is not worse than anything */
+#define SEARCH(name, T, I, BETTER, WORSE)                                                                             \
+  MX_INLINE void name##_group_##T(T *best, I *group, const T *x, int64_t rows, int64_t stride, int64_t n, I number) { \
+    T top[STRIP];                                                                                                     \
+    if (rows == GROUP) {                                                                                              \
+      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                                           \
+        T a = x[j];                                                                                                   \
+        for (int k = 1; k < GROUP; k++) {                                                                             \
+          T c = x[j + k * stride];                                                                                    \
+          a = c BETTER a || c != c ? c : a;                                                                           \
+        }                                                                                                             \
+        top[j] = a;                                                                                                   \
+      }                                                                                                               \
+    } else {                                                                                                          \
+      memcpy(top, x, (size_t)n * sizeof(T));                                                                          \
+      for (int64_t k = 1; k < rows; k++) {                                                                            \
+        _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                                         \
+          T a = top[j], c = x[j + k * stride];                                                                        \
+          top[j] = c BETTER a || c != c ? c : a;                                                                      \
+        }                                                                                                             \
+      }                                                                                                               \
+    }                                                                                                                 \
+    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                                             \
+      T a = top[j], b = best[j];                                                                                      \
+      int better = BEATS(WORSE, a, b);                                                                                \
+      best[j] = better ? a : b;                                                                                       \
+      group[j] = better ? number : group[j];                                                                          \
+    }                                                                                                                 \
+  }                                                                                                                   \
+  MX_CLONES static void name##_columns_##T(void *best_, void *group_, const void *x_, int64_t rows, int64_t stride,   \
+                                           int64_t n, int64_t first) {                                                \
+    T *best = best_;                                                                                                  \
+    I *group = group_;                                                                                                \
+    for (int64_t i = 0; i < rows; i += GROUP, first++) {                                                              \
+      const T *x = (const T *)x_ + i * stride;                                                                        \
+      const int64_t all = rows - i < GROUP ? rows - i : GROUP;                                                        \
+      mx_ahead ahead = mx_ahead_of(x + (n == LANES ? 2 : 1) * GROUP * stride, n, stride, sizeof(T));                  \
+      for (int64_t j = 0; j < n; j += STRIP) {                                                                        \
+        const int64_t width = n - j < STRIP ? n - j : STRIP;                                                          \
+        mx_ahead_fetch(&ahead, width *all *(int64_t)sizeof(T));                                                       \
+        name##_group_##T(best + j, group + j, x + j, all, stride, width, (I)first);                                   \
+      }                                                                                                               \
+    }                                                                                                                 \
+  }                                                                                                                   \
+  MX_CLONES static int64_t name##_lane_##T(void *best_, void *group_) {                                               \
+    T *best = best_;                                                                                                  \
+    I *group = group_;                                                                                                \
+    for (int half = LANES / 2; half > 0; half /= 2) {                                                                 \
+      _Pragma("omp simd") for (int j = 0; j < half; j++) {                                                            \
+        T a = best[j + half], b = best[j];                                                                            \
+        I at = group[j + half], here = group[j];                                                                      \
+        int better = BEATS(WORSE, a, b) | (!BEATS(WORSE, b, a) & (at < here));                                        \
+        best[j] = better ? a : b;                                                                                     \
+        group[j] = better ? at : here;                                                                                \
+      }                                                                                                               \
+    }                                                                                                                 \
+    return (int64_t)group[0];                                                                                         \
+  }                                                                                                                   \
+  MX_CLONES static int64_t name##_same_##T(const void *best_, const void *x_, int64_t n, int64_t stride) {            \
+    const T best = *(const T *)best_, *x = x_;                                                                        \
+    int64_t i = 0;                                                                                                    \
+    for (int found = 0; stride == 1 && i + LANES <= n; i += LANES) {                                                  \
+      _Pragma("omp simd reduction(| : found)") for (int j = 0; j < LANES; j++) {                                      \
+        T a = x[i + j];                                                                                               \
+        found |= (a == best) | ((a != a) & (best != best));                                                           \
+      }                                                                                                               \
+      if (found) break;                                                                                               \
+    }                                                                                                                 \
+    while (i < n - 1 && x[i * stride] != best && !(x[i * stride] != x[i * stride] && best != best)) i++;              \
+    return i;                                                                                                         \
   }
-SEARCH(largest, float, >)
-SEARCH(largest, double, >)
-SEARCH(largest, int64_t, >)
-SEARCH(smallest, float, <)
-SEARCH(smallest, double, <)
-SEARCH(smallest, int64_t, <)
+SEARCH(largest, float, uint32_t, >, <=)
+SEARCH(largest, double, uint64_t, >, <=)
+SEARCH(largest, int64_t, uint64_t, >, <=)
+SEARCH(smallest, float, uint32_t, <, >=)
+SEARCH(smallest, double, uint64_t, <, >=)
+SEARCH(smallest, int64_t, uint64_t, <, >=)
 
 typedef struct search {
-  void (*row)(void *best, int64_t *where, const void *row, int64_t i, int64_t width);
-  void (*run)(void *best, int64_t *where, const void *x, int64_t first, int64_t n);
+  void (*columns)(void *best, void *group, const void *x, int64_t rows, int64_t stride, int64_t n, int64_t first);
+  int64_t (*lane)(void *best, void *group);
+  int64_t (*same)(const void *best, const void *x, int64_t n, int64_t stride);
 } search;
-#define FUNCTIONS(name)                                                             \
-  {                                                                                 \
-    {name##_row_float, name##_run_float}, {name##_row_double, name##_run_double}, { \
-      name##_row_int64_t, name##_run_int64_t                                        \
-    }                                                                               \
+#define FUNCTIONS(name)                                                    \
+  {                                                                        \
+    {name##_columns_float, name##_lane_float, name##_same_float},          \
+        {name##_columns_double, name##_lane_double, name##_same_double}, { \
+      name##_columns_int64_t, name##_lane_int64_t, name##_same_int64_t     \
+    }                                                                      \
   }
 static const search searches[2][MX_KINDS] = {FUNCTIONS(largest), FUNCTIONS(smallest)};
 
@@ -111,10 +153,12 @@ static mx_kind kind_of(mx_dtype t) {
   return t == MX_FLOAT64 ? MX_KIND_DOUBLE : mx_dtype_is_float(t) ? MX_KIND_FLOAT : MX_KIND_INT;
 }
 
+static bool is_native(mx_dtype t) { return t == MX_FLOAT32 || t == MX_FLOAT64 || t == MX_INT64; }
+
 /* n elements of x in their kind: where they are, or converted into `block`. */
 static const void *in_kind(const mx_tensor *x, int64_t at, int64_t n, mx_kind kind, void *block) {
   const char *data = (const char *)x->data + (size_t)at * mx_dtype_size(x->dtype);
-  if (x->dtype == MX_FLOAT32 || x->dtype == MX_FLOAT64 || x->dtype == MX_INT64) return data;
+  if (is_native(x->dtype)) return data;
   mx_block_load(block, kind, data, x->dtype, 1, false, n);
   return block;
 }
@@ -129,6 +173,56 @@ static void store_places(const mx_call *c, int64_t first, const int64_t *where, 
                  c->req[0] == MX_ADD, n);
 }
 
+/* The place of the best of n neighbours, from element `at` on: columns of LANES, in blocks that are groups of rows. */
+static int64_t search_run(const mx_tensor *x, int which, int64_t at, int64_t n) {
+  _Alignas(64) char best[LANES * 8], group[LANES * 8] = {0}, block[GROUP * LANES * 8];
+  const mx_kind kind = kind_of(x->dtype);
+  const search *f = &searches[which][kind];
+  const int64_t lanes = n < LANES ? n : LANES, step = is_native(x->dtype) ? n : GROUP * LANES;
+  const size_t size = kind == MX_KIND_FLOAT ? sizeof(float) : 8;
+  const char *data = in_kind(x, at, lanes, kind, block);
+  for (int64_t i = 0; i < LANES; i += lanes)
+    memcpy(best + (size_t)i * size, data, (size_t)(LANES - i < lanes ? LANES - i : lanes) * size);
+  for (int64_t i = 0; i < n; i += step) {
+    const int64_t m = n - i < step ? n - i : step, rows = m / LANES, rest = m % LANES;
+    data = in_kind(x, at + i, m, kind, block);
+    f->columns(best, group, data, rows, LANES, LANES, i / (GROUP * LANES));
+    data += (size_t)(rows * LANES) * size;
+    f->columns(best, group, data, 1, LANES, rest, i / (GROUP * LANES) + rows / GROUP);
+  }
+  const int64_t from = f->lane(best, group) * GROUP * LANES, m = n - from < GROUP * LANES ? n - from : GROUP * LANES;
+  return from + f->same(best, in_kind(x, at + from, m, kind, block), m, 1);
+}
+
+/* The same in each of `width` columns of n rows; converted rows are groups of one. */
+static void search_columns(const mx_tensor *x, int which, int64_t at, int64_t n, int64_t stride, int64_t width,
+                           int64_t *where) {
+  _Alignas(64) char best[COLUMNS * 8], group[COLUMNS * 8], block[MX_ROW_BLOCK * 8];
+  const mx_kind kind = kind_of(x->dtype);
+  const search *f = &searches[which][kind];
+  const size_t size = kind == MX_KIND_FLOAT ? sizeof(float) : 8;
+  const bool native = is_native(x->dtype);
+  const int64_t step = native ? width : MX_ROW_BLOCK, together = native ? GROUP : 1;
+  memset(group, 0, (size_t)width * size);
+  for (int64_t j = 0; j < width; j += step) {
+    const int64_t m = width - j < step ? width - j : step;
+    char *best_j = best + (size_t)j * size, *group_j = group + (size_t)j * size;
+    memcpy(best_j, in_kind(x, at + j, m, kind, block), (size_t)m * size);
+    if (native)
+      f->columns(best_j, group_j, in_kind(x, at, m, kind, block), n, stride, m, 0);
+    else
+      for (int64_t i = 1; i < n; i++)
+        f->columns(best_j, group_j, in_kind(x, at + i * stride + j, m, kind, block), 1, stride, m, i);
+  }
+  for (int64_t j = 0; j < width; j++) {
+    const int64_t g = kind == MX_KIND_FLOAT ? ((uint32_t *)group)[j] : (int64_t)((uint64_t *)group)[j];
+    const int64_t from = g * together, m = n - from < together ? n - from : together;
+    where[j] = from;
+    if (native)
+      where[j] += f->same(best + (size_t)j * size, in_kind(x, at + from * stride + j, 1, kind, block), m, stride);
+  }
+}
+
 static mx_status arg_search(const mx_call *c, int which, int axis) {
   const mx_tensor *x = &c->in[0];
   if (c->req[0] == MX_NULL) return MX_OK;
@@ -139,28 +233,17 @@ static mx_status arg_search(const mx_call *c, int which, int axis) {
       store_places(c, i, zeros, n - i < MX_ROW_BLOCK ? n - i : MX_ROW_BLOCK);
     return MX_OK;
   }
-  mx_kind kind = kind_of(x->dtype);
-  const search *f = &searches[which][kind];
-  const size_t size = kind == MX_KIND_FLOAT ? sizeof(float) : sizeof(double);
-  int64_t strips = (a.inner + MX_ROW_BLOCK - 1) / MX_ROW_BLOCK;
+  int64_t strips = (a.inner + COLUMNS - 1) / COLUMNS;
 #pragma omp parallel for num_threads(mx_threads_for(a.outer *a.length *a.inner, MX_GRAIN))
   for (int64_t u = 0; u < a.outer * strips; u++) {
-    _Alignas(64) char best[MX_ROW_BLOCK * 8], block[MX_ROW_BLOCK * 8];
-    int64_t where[MX_ROW_BLOCK];
-    int64_t o = u / strips, col = u % strips * MX_ROW_BLOCK;
-    int64_t width = a.inner - col < MX_ROW_BLOCK ? a.inner - col : MX_ROW_BLOCK, base = o * a.length * a.inner + col;
-    memcpy(best, in_kind(x, base, width, kind, block), (size_t)width * size);
-    memset(where, 0, (size_t)width * sizeof(*where));
-    if (a.inner == 1) {
-      for (int64_t i = 0; i < a.length; i += MX_ROW_BLOCK) {
-        int64_t n = a.length - i < MX_ROW_BLOCK ? a.length - i : MX_ROW_BLOCK;
-        f->run(best, where, in_kind(x, base + i, n, kind, block), i, n);
-      }
-    } else {
-      for (int64_t i = 1; i < a.length; i++)
-        f->row(best, where, in_kind(x, base + i * a.inner, width, kind, block), i, width);
-    }
-    store_places(c, o * a.inner + col, where, width);
+    int64_t o = u / strips, col = u % strips * COLUMNS, width = a.inner - col < COLUMNS ? a.inner - col : COLUMNS;
+    int64_t where[COLUMNS], first = o * a.inner + col;
+    if (a.inner == 1)
+      where[0] = search_run(x, which, o * a.length, a.length);
+    else
+      search_columns(x, which, o * a.length * a.inner + col, a.length, a.inner, width, where);
+    for (int64_t i = 0; i < width; i += MX_ROW_BLOCK)
+      store_places(c, first + i, where + i, width - i < MX_ROW_BLOCK ? width - i : MX_ROW_BLOCK);
   }
   return MX_OK;
 }

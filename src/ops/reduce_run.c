@@ -16,8 +16,10 @@ enum {
   LANES = 64,
   SHORT_RUN = 32, /* up to here neighbouring results are gathered together */
   PIECE = 32768,  /* elements of the input that one piece takes, about */
-  ROWS = 64,      /* of a piece, at least */
-  COLUMNS = 4096, /* accumulators in a row */
+  ROWS = 128,     /* of a piece, at least */
+  COLUMNS = 1024, /* accumulators in a row */
+  AHEAD = 1024,   /* elements further on that are fetched while a run is gathered */
+  STRIP = 128,    /* columns between which rows that come next are fetched */
   TOGETHER = 8    /* rows that are added to it at a time */
 };
 
@@ -44,65 +46,72 @@ typedef struct functions {
 #define LOWEST _Generic((A)0, int64_t : INT64_MIN, default : -INFINITY)
 #define HIGHEST _Generic((A)0, int64_t : INT64_MAX, default : INFINITY)
 
-#define RUN(fn, T, A_, start_, step, join_, NEEDS)                                                        \
-  MX_INLINE void fn##_lanes(A_ *total, const T *x, int64_t n, const double *shift, const int lanes) {     \
-    typedef A_ A;                                                                                         \
-    A acc[LANES];                                                                                         \
-    NEEDS(const double m = *shift;)                                                                       \
-    for (int j = 0; j < LANES; j++) acc[j] = start_;                                                      \
-    int64_t i = 0;                                                                                        \
-    for (; i + lanes <= n; i += lanes) {                                                                  \
-      _Pragma("omp simd") for (int j = 0; j < lanes; j++) {                                               \
-        A s = acc[j], a = (A)x[i + j];                                                                    \
-        acc[j] = (step);                                                                                  \
-      }                                                                                                   \
-    }                                                                                                     \
-    for (int j = 0; i + j < n; j++) {                                                                     \
-      A s = acc[j], a = (A)x[i + j];                                                                      \
-      acc[j] = (step);                                                                                    \
-    }                                                                                                     \
-    for (int half = lanes / 2; half > 0; half /= 2) {                                                     \
-      _Pragma("omp simd") for (int j = 0; j < half; j++) {                                                \
-        A s = acc[j], t = acc[j + half];                                                                  \
-        acc[j] = (join_);                                                                                 \
-      }                                                                                                   \
-    }                                                                                                     \
-    A s = *total, t = acc[0];                                                                             \
-    *total = (join_);                                                                                     \
-  }                                                                                                       \
-  MX_CLONES static void fn##_run(void *total, const void *x, int64_t n, const double *shift) {            \
-    if (n >= 4 * LANES)                                                                                   \
-      fn##_lanes(total, x, n, shift, LANES);                                                              \
-    else if (n >= 16)                                                                                     \
-      fn##_lanes(total, x, n, shift, 16);                                                                 \
-    else                                                                                                  \
-      fn##_lanes(total, x, n, shift, 1);                                                                  \
-  }                                                                                                       \
-  MX_CLONES static void fn##_columns(void *acc_, const void *x_, int64_t rows, int64_t stride, int64_t n, \
-                                     const double *shift) {                                               \
-    typedef A_ A;                                                                                         \
-    A *acc = acc_;                                                                                        \
-    int64_t i = 0;                                                                                        \
-    for (; i + TOGETHER <= rows; i += TOGETHER) {                                                         \
-      const T *x = (const T *)x_ + i * stride;                                                            \
-      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                               \
-        A s = acc[j];                                                                                     \
-        NEEDS(const double m = shift[j];)                                                                 \
-        for (int k = 0; k < TOGETHER; k++) {                                                              \
-          A a = (A)x[j + k * stride];                                                                     \
-          s = (step);                                                                                     \
-        }                                                                                                 \
-        acc[j] = s;                                                                                       \
-      }                                                                                                   \
-    }                                                                                                     \
-    for (; i < rows; i++) {                                                                               \
-      const T *x = (const T *)x_ + i * stride;                                                            \
-      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                               \
-        A s = acc[j], a = (A)x[j];                                                                        \
-        NEEDS(const double m = shift[j];)                                                                 \
-        acc[j] = (step);                                                                                  \
-      }                                                                                                   \
-    }                                                                                                     \
+/* Elements of type T, accumulators of type A_ between calls, of type L_ in loops. */
+#define RUN(fn, T, A_, L_, start_, step, join_, NEEDS)                                                              \
+  MX_INLINE void fn##_lanes(A_ *total, const T *x, int64_t n, const double *shift, const int lanes) {               \
+    typedef L_ A;                                                                                                   \
+    A acc[LANES];                                                                                                   \
+    NEEDS(const double m = *shift;)                                                                                 \
+    for (int j = 0; j < LANES; j++) acc[j] = start_;                                                                \
+    int64_t i = 0;                                                                                                  \
+    for (; i + lanes <= n; i += lanes) {                                                                            \
+      for (int j = 0; lanes == LANES && j < lanes; j += 64 / (int)sizeof(T)) __builtin_prefetch(x + i + j + AHEAD); \
+      _Pragma("omp simd") for (int j = 0; j < lanes; j++) {                                                         \
+        A s = acc[j], a = (A)x[i + j];                                                                              \
+        acc[j] = (step);                                                                                            \
+      }                                                                                                             \
+    }                                                                                                               \
+    for (int j = 0; i + j < n; j++) {                                                                               \
+      A s = acc[j], a = (A)x[i + j];                                                                                \
+      acc[j] = (step);                                                                                              \
+    }                                                                                                               \
+    for (int half = lanes / 2; half > 0; half /= 2) {                                                               \
+      _Pragma("omp simd") for (int j = 0; j < half; j++) {                                                          \
+        A s = acc[j], t = acc[j + half];                                                                            \
+        acc[j] = (join_);                                                                                           \
+      }                                                                                                             \
+    }                                                                                                               \
+    A s = (A)*total, t = acc[0];                                                                                    \
+    *total = (join_);                                                                                               \
+  }                                                                                                                 \
+  MX_CLONES static void fn##_run(void *total, const void *x, int64_t n, const double *shift) {                      \
+    if (n >= 4 * LANES)                                                                                             \
+      fn##_lanes(total, x, n, shift, LANES);                                                                        \
+    else if (n >= 16)                                                                                               \
+      fn##_lanes(total, x, n, shift, 16);                                                                           \
+    else                                                                                                            \
+      fn##_lanes(total, x, n, shift, 1);                                                                            \
+  }                                                                                                                 \
+  MX_CLONES static void fn##_columns(void *acc_, const void *x_, int64_t rows, int64_t stride, int64_t n,           \
+                                     const double *shift) {                                                         \
+    typedef L_ A;                                                                                                   \
+    A_ *acc = acc_;                                                                                                 \
+    int64_t i = 0;                                                                                                  \
+    for (; i + TOGETHER <= rows; i += TOGETHER) {                                                                   \
+      mx_ahead ahead = mx_ahead_of((const T *)x_ + (i + TOGETHER) * stride, n, stride, sizeof(T));                  \
+      for (int64_t from = 0; from < n; from += STRIP) {                                                             \
+        const T *x = (const T *)x_ + i * stride + from;                                                             \
+        const int64_t width = n - from < STRIP ? n - from : STRIP;                                                  \
+        mx_ahead_fetch(&ahead, width *TOGETHER *(int64_t)sizeof(T));                                                \
+        _Pragma("omp simd") for (int64_t j = 0; j < width; j++) {                                                   \
+          A s = (A)acc[from + j];                                                                                   \
+          NEEDS(const double m = shift[from + j];)                                                                  \
+          for (int k = 0; k < TOGETHER; k++) {                                                                      \
+            A a = (A)x[j + k * stride];                                                                             \
+            s = (step);                                                                                             \
+          }                                                                                                         \
+          acc[from + j] = s;                                                                                        \
+        }                                                                                                           \
+      }                                                                                                             \
+    }                                                                                                               \
+    for (; i < rows; i++) {                                                                                         \
+      const T *x = (const T *)x_ + i * stride;                                                                      \
+      _Pragma("omp simd") for (int64_t j = 0; j < n; j++) {                                                         \
+        A s = (A)acc[j], a = (A)x[j];                                                                               \
+        NEEDS(const double m = shift[j];)                                                                           \
+        acc[j] = (step);                                                                                            \
+      }                                                                                                             \
+    }                                                                                                               \
   }
 #define SHORT(fn, T, A_, step, NEEDS)                                                                                  \
   MX_CLONES static void fn##_short_runs(void *acc_, const void *x_, int64_t results, int64_t n, const double *shift) { \
@@ -143,20 +152,21 @@ typedef struct functions {
   }
 #define NO(...)
 #define YES(...) __VA_ARGS__
-#define DEFINE(name, start, step, join, finish, NEEDS)         \
-  RUN(name##_float, float, double, start, step, join, NEEDS)   \
-  RUN(name##_double, double, double, start, step, join, NEEDS) \
-  RUN(name##_int, int64_t, int64_t, start, step, join, NEEDS)  \
-  SHORT(name##_float, float, double, step, NEEDS)              \
-  SHORT(name##_double, double, double, step, NEEDS)            \
-  SHORT(name##_int, int64_t, int64_t, step, NEEDS)             \
-  COMMON(name##_real, double, start, join)                     \
-  COMMON(name##_whole, int64_t, start, join)                   \
-  FINISH(name##_float, float, double, finish)                  \
-  FINISH(name##_double, double, double, finish)                \
+#define DEFINE(name, start, step, join, finish, NEEDS, L)              \
+  RUN(name##_float, float, double, L, start, step, join, NEEDS)        \
+  RUN(name##_double, double, double, double, start, step, join, NEEDS) \
+  RUN(name##_int, int64_t, int64_t, int64_t, start, step, join, NEEDS) \
+  SHORT(name##_float, float, double, step, NEEDS)                      \
+  SHORT(name##_double, double, double, step, NEEDS)                    \
+  SHORT(name##_int, int64_t, int64_t, step, NEEDS)                     \
+  COMMON(name##_real, double, start, join)                             \
+  COMMON(name##_whole, int64_t, start, join)                           \
+  FINISH(name##_float, float, double, finish)                          \
+  FINISH(name##_double, double, double, finish)                        \
   FINISH(name##_int, int64_t, int64_t, finish)
-#define REDUCTION(name, start, step, join, finish) DEFINE(name, start, step, join, finish, NO)
-#define SHIFTED(name, start, step, join, finish) DEFINE(name, start, step, join, finish, YES)
+#define REDUCTION(name, start, step, join, finish) DEFINE(name, start, step, join, finish, NO, double)
+#define EXACT(name, start, step, join, finish) DEFINE(name, start, step, join, finish, NO, float)
+#define SHIFTED(name, start, step, join, finish) DEFINE(name, start, step, join, finish, YES, double)
 #include "ops/reduce.def"
 
 #define FUNCTIONS(name, kind, acc)                                                                  \
