@@ -23,29 +23,35 @@ MX_INLINE float mx_exp2_int(int32_t n) {
   return f;
 }
 
+/* e^r of x = n ln 2 + r. Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: in *n, which has n + 254
+ * in its low 9 bits, so that a shift makes 2^n of it. NaN gives NaN and any n. */
+MX_INLINE float mx_exp_split(float x, uint32_t *n) {
+  const float magic = 0x1.8p23f + 254;
+  float t = x * 0x1.715476p0f + magic;
+  memcpy(n, &t, sizeof(*n));
+  float f = t - magic;
+  float r = (x - f * 0.693359375f) + f * 2.12194440e-4f;
+  float r2 = r * r, high = 1.9875691500e-4f * r + 1.3981999507e-3f, middle = 8.3334519073e-3f * r + 4.1665795894e-2f;
+  float low = 1.6666665459e-1f * r + 5.0000001201e-1f; /* in pairs: each step of a long chain would wait for the last */
+  return ((high * r2 + middle) * r2 + low) * r2 + r + 1.0f;
+}
+MX_INLINE float mx_exp2_bits(uint32_t n) { /* 2^(n - 127), 0 < n < 255 in the low 9 bits */
+  float f;
+  n <<= 23;
+  memcpy(&f, &n, sizeof(f));
+  return f;
+}
 MX_INLINE float mx_vexp_float(float x) {
   x = x > 89.0f ? 89.0f : x; /* comparisons let NaN through */
   x = x < -104.0f ? -104.0f : x;
-  /* Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits: x = n ln 2 + r. */
-  const float magic = 0x1.8p23f;
-  float t = x * 0x1.715476p0f + magic;
-  int32_t bits;
-  memcpy(&bits, &t, sizeof(bits));
-  int32_t n = bits - 0x4B400000;
-  float f = t - magic;
-  float r = (x - f * 0.693359375f) + f * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  /* The clamp keeps n in [-150, 128]; two factors reach subnormals and infinity. NaN makes n arbitrary, hence the mask.
-   */
-  n = n < -150 ? -150 : n > 128 ? 128 : n;
-  int32_t half = n >> 1;
-  return p * mx_exp2_int(half) * mx_exp2_int(n - half);
+  uint32_t n;
+  float p = mx_exp_split(x, &n);
+  return p * mx_exp2_bits(n >> 1) * mx_exp2_bits(n - (n >> 1)); /* two factors reach subnormals and infinity */
+}
+MX_INLINE float mx_vexp_moderate(float x) { /* for |x| <= 87 */
+  uint32_t n;
+  float p = mx_exp_split(x, &n);
+  return p * mx_exp2_bits(n - 127);
 }
 
 /* From exp(-|x|), which cannot overflow: small values keep their digits. */
@@ -134,10 +140,19 @@ MX_INLINE float mx_vlog10_float(float x) {
 }
 /* log(u) with u = 1 + x rounded, and what the rounding took away. */
 MX_INLINE float mx_vlog1p_float(float x) {
-  float u = 1.0f + x, e, f = mx_log_split(u, &e), lost = (x - (u - 1.0f)) / u;
+  float u = 1.0f + x, e, f = mx_log_split_normal(u, &e), lost = (x - (u - 1.0f)) / u;
   float y = (mx_log_tail(f) - e * 2.12194440e-4f + lost + f) + e * 0.693359375f;
-  y = fabsf(x) < 0x1p-24f ? x : y;
-  return mx_log_limits(u, y);
+  return mx_log_limits(u, copysignf(y, x)); /* -0 keeps its sign */
+}
+
+/* log(1 + e^x) = max(x, 0) + log(1 + e), e = exp(-|x|). */
+MX_INLINE float mx_vsoftrelu_float(float x) {
+  float e = mx_vexp_float(-fabsf(x)), t = e - 0.5f;
+  float t2 = t * t, t4 = t2 * t2;
+  float low = (1.326094941e-01f - 6.771118662e-02f * t) * t2 + (8.109302162e-01f - 2.885266734e-01f * t);
+  float high = (1.163957536e-02f - 8.569656114e-03f * t) * t2 + (3.662560597e-02f - 2.023034057e-02f * t);
+  float p = (5.126102142e-03f * t4 + high) * t4 + low;
+  return (x > 0 ? x : 0.0f) + p * e;
 }
 
 /* erf: x + x P(x^2) up to 0.93, beyond it 1 - exp(-t - t Q(t)) with t = |x|. */
@@ -348,7 +363,8 @@ MX_INLINE float mx_vtanh_float(float x) {
   p = p * z + 1.33314422036e-1f;
   p = p * z - 3.33332819422e-1f;
   float small = p * z * x + x;
-  float a = fabsf(x), big = 1.0f - 2.0f / (mx_vexp_float(2.0f * a) + 1.0f);
+  float a = fabsf(x), b = a > 10.0f ? 10.0f : a;
+  float big = 1.0f - 2.0f / (mx_vexp_moderate(2.0f * b) + 1.0f);
   return copysignf(a < 0.625f ? small : big, x);
 }
 
@@ -367,6 +383,7 @@ MX_INLINE void mx_vsincos_turn(float t, float *s, float *c) {
 }
 
 MX_INLINE double mx_vsigmoid_double(double x) { return 1.0 / (1.0 + exp(-x)); }
+MX_INLINE double mx_vsoftrelu_double(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
 
 /* float16 from and to its bits, rounding to nearest, ties to even: integer arithmetic that vectorizes everywhere. */
 MX_INLINE float mx_half_bits_to_float(uint16_t h) {
@@ -399,6 +416,7 @@ MX_INLINE uint16_t mx_float_to_half_bits(float x) {
 }
 
 #define mx_vexp(x) _Generic((x), float : mx_vexp_float, double : exp)(x)
+#define mx_vlog(x) _Generic((x), float : mx_vlog_float, double : log)(x)
 #define mx_vtanh(x) _Generic((x), float : mx_vtanh_float, double : tanh)(x)
 #define mx_vsigmoid(x) _Generic((x), float : mx_vsigmoid_float, double : mx_vsigmoid_double)(x)
 

@@ -147,6 +147,8 @@ MXS_FN double mxs_sigmoid_double(double a) {
   double e = exp(-fabs(a));
   return (a < 0 ? e : 1) / (1 + e);
 }
+MXS_FN float mxs_softrelu_float(float a) { return (a > 0 ? a : 0) + log1pf(expf(-fabsf(a))); }
+MXS_FN double mxs_softrelu_double(double a) { return (a > 0 ? a : 0) + log1p(exp(-fabs(a))); }
 MXS_REALS1(exp, expf, exp)
 MXS_REALS1(expm1, expm1f, expm1)
 MXS_REALS1(log, logf, log)
@@ -156,6 +158,7 @@ MXS_REALS1(log1p, log1pf, log1p)
 MXS_REALS1(sqrt, sqrtf, sqrt)
 MXS_REALS1(cbrt, cbrtf, cbrt)
 MXS_REALS1(sigmoid, mxs_sigmoid_float, mxs_sigmoid_double)
+MXS_REALS1(softrelu, mxs_softrelu_float, mxs_softrelu_double)
 MXS_REALS1(tanh, tanhf, tanh)
 MXS_REALS1(sinh, sinhf, sinh)
 MXS_REALS1(cosh, coshf, cosh)
@@ -254,6 +257,7 @@ MXS_FN double mxs_lgamma_double(double a) {
 #define mxs_sqrt(a) MXS_REAL1(sqrtf, sqrt, a)
 #define mxs_cbrt(a) MXS_REAL1(mx_vcbrt_float, cbrt, a)
 #define mxs_sigmoid(a) MXS_REAL1(mx_vsigmoid_float, mx_vsigmoid_double, a)
+#define mxs_softrelu(a) MXS_REAL1(mx_vsoftrelu_float, mx_vsoftrelu_double, a)
 #define mxs_tanh(a) MXS_REAL1(mx_vtanh_float, tanh, a)
 #define mxs_sinh(a) MXS_REAL1(sinhf, sinh, a)
 #define mxs_cosh(a) MXS_REAL1(coshf, cosh, a)

@@ -50,6 +50,7 @@ FUNCTION(log10_, mx_vlog10_float, log10, 2)
 FUNCTION(log1p_, mx_vlog1p_float, log1p, 2)
 FUNCTION(tanh_, mx_vtanh_float, tanh, 3)
 FUNCTION(sigmoid_, mx_vsigmoid_float, sigmoid, 3)
+FUNCTION(softrelu_, mx_vsoftrelu_float, mx_vsoftrelu_double, 3)
 FUNCTION(erf_, mx_verf_float, erf, 2)
 FUNCTION(cbrt_, mx_vcbrt_float, cbrt, 1)
 FUNCTION(erfinv_, mx_verfinv_float, mxs_erfinv_double, 1)
@@ -154,6 +155,7 @@ int main(int argc, char **argv) {
   RUN(log1p_);
   RUN(tanh_);
   RUN(sigmoid_);
+  RUN(softrelu_);
   RUN(erf_);
   RUN(phi);
   RUN(cbrt_);
