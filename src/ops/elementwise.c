@@ -173,16 +173,25 @@ static mx_status add_n_kernel(const mx_call *c, mx_error *err) {
   mx_kind kind = mx_row_kind(add, out->dtype);
   int64_t n = mx_shape_size(&out->shape), blocks = (n + MX_ROW_BLOCK - 1) / MX_ROW_BLOCK;
   size_t size = mx_dtype_size(out->dtype);
+  bool native = out->dtype == MX_FLOAT32 || out->dtype == MX_FLOAT64 || out->dtype == MX_INT64;
   if (c->req[0] == MX_NULL) return MX_OK;
 #pragma omp parallel for num_threads(mx_threads_for(n * c->n_in, MX_GRAIN))
   for (int64_t b = 0; b < blocks; b++) {
     _Alignas(64) double sum[MX_ROW_BLOCK], term[MX_ROW_BLOCK];
     int64_t begin = b * MX_ROW_BLOCK, m = n - begin < MX_ROW_BLOCK ? n - begin : MX_ROW_BLOCK;
+    char *to = (char *)out->data + (size_t)begin * size;
+    void *total = native && c->req[0] != MX_ADD && c->n_in > 1 ? (void *)to : sum;
+    const void *so_far = NULL;
     for (int k = 0; k < c->n_in; k++) {
-      mx_block_load(k ? term : sum, kind, (const char *)c->in[k].data + (size_t)begin * size, out->dtype, 1, false, m);
-      if (k) add->block[kind](sum, (const void *const[]){sum, term}, 0, m);
+      const void *x = (const char *)c->in[k].data + (size_t)begin * size;
+      if (!native) {
+        mx_block_load(k ? term : sum, kind, x, out->dtype, 1, false, m);
+        x = k ? term : sum;
+      }
+      if (k) add->block[kind](total, (const void *const[]){so_far, x}, 0, m);
+      so_far = k ? total : x;
     }
-    mx_block_store((char *)out->data + (size_t)begin * size, out->dtype, sum, kind, c->req[0] == MX_ADD, m);
+    if (so_far != to) mx_block_store(to, out->dtype, so_far, kind, c->req[0] == MX_ADD, m);
   }
   return MX_OK;
 }

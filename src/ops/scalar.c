@@ -9,14 +9,20 @@
 
 #include "ops/scalar_math.h"
 
+/* out[0 .. n) = value; doubling copies. */
+static void fill(char *out, const void *value, size_t size, int64_t n) {
+  size_t all = (size_t)n * size;
+  memcpy(out, value, size);
+  for (size_t have = size; have < all; have *= 2) memcpy(out + have, out, have < all - have ? have : all - have);
+}
+
 /* Combinations of single operands that have no loop: runs `self` on pieces, with those operands repeated. */
 static void repeat_singles(mx_block self, size_t size, int arity, void *out, const void *const *in, unsigned single,
                            int64_t n) {
   double repeated[MX_MAX_OPERANDS][MX_ROW_BLOCK];
   int64_t block = n < MX_ROW_BLOCK ? n : MX_ROW_BLOCK;
   for (int k = 0; k < arity; k++)
-    for (int64_t i = 0; (single >> k & 1) && i < block; i++)
-      memcpy((char *)repeated[k] + (size_t)i * size, in[k], size);
+    if (single >> k & 1) fill((char *)repeated[k], in[k], size, block);
   for (int64_t begin = 0; begin < n; begin += block) {
     const void *piece[MX_MAX_OPERANDS];
     for (int k = 0; k < arity; k++)

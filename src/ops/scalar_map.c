@@ -254,7 +254,7 @@ static int64_t repeats_of(const walk *w, int k) {
 
 static access access_of(walk *w, int k) {
   mx_operand *o = &w->in[k];
-  bool native = is_native(w->kind, o->dtype) && !o->truth;
+  bool native = is_native(w->kind, o->dtype); /* rows ask of a truth whether it is 0 */
   int64_t last = o->stride[w->ndim - 1], period = period_of(w, k), repeats = repeats_of(w, k);
   if (!o->data) {
     mx_block_fill(&w->value[k], w->kind, o->value, 1);
