@@ -85,52 +85,73 @@ static mx_status self_gradient(mx_grad *g, const char *op, mx_error *err) {
                       in, g->n_in, &g->in_grad[0], err);
 }
 
-/* ---- SequenceMask ---- */
+/* ---- SequenceMask, SequenceReverse: rows of `rest` elements, written in the order of memory ---- */
+
+enum { ROWS = 64 };
+
+/* from[k] = the row that row first + k of the output is, for k < n: -1 for masked ones. */
+static void row_sources(const mx_call *c, const layout *l, int64_t axis, bool reverse, int64_t first, int64_t n,
+                        int64_t *from) {
+  for (int64_t k = 0; k < n;) {
+    const int64_t row = first + k, inner = axis ? l->steps : l->batch;
+    const int64_t some = inner - row % inner < n - k ? inner - row % inner : n - k;
+    int64_t end[ROWS];
+    read_lengths(c, 1, l, axis ? row / inner : row % inner, axis ? 1 : some, end);
+    for (int64_t q = 0; q < some; q++) {
+      const int64_t t = axis ? row % inner + q : row / inner, e = end[axis ? 0 : q];
+      from[k + q] = t >= e ? (reverse ? row + q : -1) : reverse ? row + q + (e - 1 - 2 * t) * l->time_stride : row + q;
+    }
+    k += some;
+  }
+}
+
+static void fetch_row(const char *row, size_t bytes) {
+  for (size_t i = 0; i < bytes && i < 4096; i += 64) __builtin_prefetch(row + i);
+}
+
+static void fill_row(void *d, uint64_t value, mx_dtype dtype, int64_t n) {
+  if (value == 0)
+    memset(d, 0, (size_t)n * mx_dtype_size(dtype));
+  else
+    MX_SWITCH_SIZE(dtype, U, for (int64_t j = 0; j < n; j++)((U *)d)[j] = (U)value;)
+}
+
+static void move_rows(const mx_call *c, bool reverse, uint64_t value) {
+  const int64_t axis = ((const sequence_params *)c->params)->axis;
+  const layout l = make_layout(&c->in[0].shape, axis);
+  const size_t bytes = (size_t)l.rest * mx_dtype_size(c->out[0].dtype);
+  const int64_t rows = l.steps * l.batch, blocks = (rows + ROWS - 1) / ROWS;
+  const char *in = c->in[0].data;
+  char *out = c->out[0].data;
+#pragma omp parallel for num_threads(mx_threads_for(rows *l.rest, MX_GRAIN))
+  for (int64_t i = 0; i < blocks; i++) {
+    const int64_t first = i * ROWS, n = rows - first < ROWS ? rows - first : ROWS;
+    int64_t from[ROWS];
+    row_sources(c, &l, axis, reverse, first, n, from);
+    for (int64_t k = 0; k < n; k++) {
+      char *d = out + (size_t)(first + k) * bytes;
+      if (k + 2 < n && from[k + 2] >= 0) fetch_row(in + (size_t)from[k + 2] * bytes, bytes);
+      if (from[k] < 0)
+        fill_row(d, value, c->out[0].dtype, l.rest);
+      else if (in + (size_t)from[k] * bytes != d)
+        memcpy(d, in + (size_t)from[k] * bytes, bytes);
+    }
+  }
+}
 
 static mx_status mask_kernel(const mx_call *c, mx_error *err) {
   const sequence_params *p = c->params;
-  layout l = make_layout(&c->in[0].shape, p->axis);
-  int64_t size = mx_shape_size(&c->out[0].shape), rest = l.rest;
   uint64_t value = 0;
   if (c->req[0] == MX_NULL) return MX_OK;
-  if (!p->use_sequence_length || size == 0) return mx_copy_first(c, err);
+  if (!p->use_sequence_length || mx_shape_size(&c->out[0].shape) == 0) return mx_copy_first(c, err);
   mx_convert(&p->value, MX_FLOAT64, &value, c->out[0].dtype, 1);
-#pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))
-  for (int64_t i = 0; i < l.steps * l.batch; i++) { /* rows of `rest` elements, in the order of memory */
-    const int64_t t = p->axis ? i % l.steps : i / l.batch, b = p->axis ? i / l.steps : i % l.batch;
-    int64_t end;
-    read_lengths(c, 1, &l, b, 1, &end);
-    MX_SWITCH_SIZE(c->out[0].dtype, U, {
-      const U *s = (const U *)c->in[0].data + i * rest;
-      U *d = (U *)c->out[0].data + i * rest;
-      if (t >= end)
-        for (int64_t j = 0; j < rest; j++) d[j] = (U)value;
-      else if (s != d)
-        memcpy(d, s, (size_t)rest * sizeof(U));
-    })
-  }
+  move_rows(c, false, value);
   return MX_OK;
 }
 static mx_status mask_gradient(mx_grad *g, mx_error *err) { return self_gradient(g, "SequenceMask", err); }
 
-/* ---- SequenceReverse ---- */
-
 static mx_status reverse_kernel(const mx_call *c, mx_error *err) {
-  const sequence_params *p = c->params;
-  layout l = make_layout(&c->in[0].shape, p->axis);
-  size_t bytes = (size_t)l.rest * mx_dtype_size(c->out[0].dtype);
-  int64_t size = mx_shape_size(&c->out[0].shape);
-  if (c->req[0] == MX_NULL || size == 0) return MX_OK;
-    /* memory is written in its order */
-#pragma omp parallel for num_threads(mx_threads_for(size, MX_GRAIN))
-  for (int64_t i = 0; i < l.steps * l.batch; i++) {
-    const int64_t t = p->axis ? i % l.steps : i / l.batch, b = p->axis ? i / l.steps : i % l.batch;
-    int64_t end;
-    read_lengths(c, 1, &l, b, 1, &end);
-    const int64_t from = t < end ? end - 1 - t : t;
-    memcpy((char *)c->out[0].data + (size_t)i * bytes,
-           (const char *)c->in[0].data + (size_t)(from * l.time_stride + b * l.batch_stride) * bytes, bytes);
-  }
+  if (c->req[0] != MX_NULL && mx_shape_size(&c->out[0].shape) > 0) move_rows(c, true, 0);
   return MX_OK;
 }
 static mx_status reverse_gradient(mx_grad *g, mx_error *err) { return self_gradient(g, "SequenceReverse", err); }

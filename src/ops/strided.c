@@ -75,6 +75,7 @@ DEFINE_ROWS(64)
 /* ---- tiles: sr == 1 and dc == 1 ---- */
 
 #define TILE 16
+#define TILE_BYTES 128 /* of a tile's rows in the destination */
 
 /* Writes `bytes` (a multiple of 16) from an aligned buffer past the cache where the machine can. */
 MX_INLINE void stream_line(void *dst, const void *src, size_t bytes) {
@@ -95,38 +96,53 @@ MX_INLINE void stream_line(void *dst, const void *src, size_t bytes) {
 
 /* A tile goes through a buffer, so that cache lines of source and destination are each touched once, as a whole: with
  * strides that are large powers of two the lines of a tile compete for one cache set. */
-#define DEFINE_TILES(bits)                                                                                      \
-  typedef uint##bits##_t lanes##bits __attribute__((vector_size(bits), aligned(bits / 8), may_alias));          \
-  MX_CLONES static void tiles_##bits(const job *j, const void *src, void *dst) {                                \
-    const uint##bits##_t *s = src;                                                                              \
-    uint##bits##_t *d = dst;                                                                                    \
-    uint##bits##_t buffer[TILE * TILE] __attribute__((aligned(64)));                                            \
-    for (int64_t r = 0; r < j->rows; r += TILE) {                                                               \
-      for (int64_t c = 0; c < j->cols; c += TILE) {                                                             \
-        int64_t nr = j->rows - r < TILE ? j->rows - r : TILE, nc = j->cols - c < TILE ? j->cols - c : TILE;     \
-        const uint##bits##_t *from = s + r + c * j->sc;                                                         \
-        uint##bits##_t *to = d + r * j->dr + c;                                                                 \
-        if (nr < TILE || nc < TILE) {                                                                           \
-          for (int64_t x = 0; x < nr; x++)                                                                      \
-            for (int64_t y = 0; y < nc; y++) to[x * j->dr + y] = from[x + y * j->sc];                           \
-          continue;                                                                                             \
-        }                                                                                                       \
-        for (int y = 0; y < TILE; y += 8) {                                                                     \
-          for (int x = 0; x < TILE; x += 8) {                                                                   \
-            lanes##bits a[8], b[8];                                                                             \
-            for (int i = 0; i < 8; i++) a[i] = *(const lanes##bits *)(from + x + (y + i) * j->sc);              \
-            ZIP_ROUND(a, b)                                                                                     \
-            ZIP_ROUND(b, a)                                                                                     \
-            ZIP_ROUND(a, b) for (int i = 0; i < 8; i++) * (lanes##bits *)(buffer + (x + i) * TILE + y) = b[i];  \
-          }                                                                                                     \
-        }                                                                                                       \
-        if (j->stream) {                                                                                        \
-          for (int x = 0; x < TILE; x++) stream_line(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE); \
-        } else {                                                                                                \
-          for (int x = 0; x < TILE; x++) memcpy(to + x * j->dr, buffer + x * TILE, sizeof *buffer * TILE);      \
-        }                                                                                                       \
-      }                                                                                                         \
-    }                                                                                                           \
+#define DEFINE_TILES(bits)                                                                                          \
+  typedef uint##bits##_t lanes##bits __attribute__((vector_size(bits), aligned(bits / 8), may_alias));              \
+  /* TILE x width elements, width a multiple of 8, by way of the buffer; what is `ahead` is fetched. */             \
+  MX_INLINE void tile_##bits(const uint##bits##_t *from, int64_t sc, uint##bits##_t *to, int64_t dr, int64_t width, \
+                             uint##bits##_t *buffer, bool stream, int64_t ahead) {                                  \
+    enum { WIDE = TILE_BYTES / sizeof(uint##bits##_t) };                                                            \
+    for (int64_t y = 0; y < width; y += 8) {                                                                        \
+      for (int i = 0; stream && i < 8; i++) __builtin_prefetch(from + ahead + (y + i) * sc, 0, 2);                  \
+      for (int x = 0; x < TILE; x += 8) {                                                                           \
+        lanes##bits a[8], b[8];                                                                                     \
+        for (int i = 0; i < 8; i++) a[i] = *(const lanes##bits *)(from + x + (y + i) * sc);                         \
+        ZIP_ROUND(a, b)                                                                                             \
+        ZIP_ROUND(b, a)                                                                                             \
+        ZIP_ROUND(a, b)                                                                                             \
+        for (int i = 0; i < 8; i++) *(lanes##bits *)(buffer + (x + i) * WIDE + y) = b[i];                           \
+      }                                                                                                             \
+    }                                                                                                               \
+    for (int x = 0; x < TILE; x++) {                                                                                \
+      if (stream)                                                                                                   \
+        stream_line(to + x * dr, buffer + x * WIDE, sizeof *buffer * (size_t)width);                                \
+      else                                                                                                          \
+        memcpy(to + x * dr, buffer + x * WIDE, sizeof *buffer * (size_t)width);                                     \
+    }                                                                                                               \
+  }                                                                                                                 \
+  MX_CLONES static void tiles_##bits(const job *j, const void *src, void *dst) {                                    \
+    enum { WIDE = TILE_BYTES / sizeof(uint##bits##_t) };                                                            \
+    uint##bits##_t buffer[TILE * WIDE] __attribute__((aligned(64)));                                                \
+    const int64_t rows = j->rows, cols = j->cols, sc = j->sc, dr = j->dr;                                           \
+    const bool stream = j->stream;                                                                                  \
+    for (int64_t r = 0; r < rows; r += TILE) {                                                                      \
+      /* Two tiles further on, where the next block of columns follows the last rows. */                            \
+      const int64_t ahead = 2 * TILE - (r + 2 * TILE < rows ? 0 : rows - cols * sc);                                \
+      for (int64_t c = 0; c < cols; c += WIDE) {                                                                    \
+        const int64_t nr = rows - r < TILE ? rows - r : TILE, nc = cols - c < WIDE ? cols - c : WIDE;               \
+        const int64_t width = nr < TILE ? 0 : nc - nc % 8;                                                          \
+        const uint##bits##_t *from = (const uint##bits##_t *)src + r + c * sc;                                      \
+        uint##bits##_t *to = (uint##bits##_t *)dst + r * dr + c;                                                    \
+        if (width == WIDE && stream)                                                                                \
+          tile_##bits(from, sc, to, dr, WIDE, buffer, true, ahead);                                                 \
+        else if (width == WIDE)                                                                                     \
+          tile_##bits(from, sc, to, dr, WIDE, buffer, false, 0);                                                    \
+        else                                                                                                        \
+          for (int64_t y = 0; y < width; y += 8) tile_##bits(from + y * sc, sc, to + y, dr, 8, buffer, false, 0);   \
+        for (int64_t x = 0; x < nr; x++)                                                                            \
+          for (int64_t y = width; y < nc; y++) to[x * dr + y] = from[x + y * sc];                                   \
+      }                                                                                                             \
+    }                                                                                                               \
   }
 DEFINE_TILES(8)
 DEFINE_TILES(16)
@@ -196,12 +212,12 @@ static void make_plan(const mx_strided *s, size_t element, const void *dst, int6
   }
   int64_t block = BLOCK_BYTES / (int64_t)element;
   if (tiled) {
-    /* Tall blocks, a line of the destination wide: a few streams are read that the hardware prefetches. */
+    /* Tall blocks, a few lines of the destination wide: not many streams are read at a time. */
     p->inner.stream = element * TILE >= 64 && size * (int64_t)element >= STREAM_BYTES && (uintptr_t)dst % 16 == 0;
     for (int i = 0; i < s->ndim && p->inner.stream; i++)
       p->inner.stream = i == last || s->dst[i] * (int64_t)element % 16 == 0;
     p->row_block = p->inner.stream ? 1024 : 256;
-    p->col_block = element < 4 ? 64 / (int64_t)element : TILE;
+    p->col_block = TILE_BYTES / (int64_t)element;
   } else {
     p->col_block = p->inner.cols < block ? p->inner.cols : block;
     p->row_block = p->col_block < block ? block / p->col_block : 1;
