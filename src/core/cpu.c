@@ -80,10 +80,31 @@ static gemm_tiles cut(const mx_gemm *g, int64_t batch) {
   }
 }
 
+/* One column times one row, which lies in one piece: the libraries take as long as for a few more. */
+#define OUTER(T)                                                                                          \
+  MX_CLONES static void outer_##T(const mx_gemm *g, int64_t m, int64_t n, const T *a, const T *b, T *c) { \
+    const T beta = (T)g->beta;                                                                            \
+    for (int64_t i = 0; i < m; i++, c += g->ldc) {                                                        \
+      const T x = (T)g->alpha * a[g->trans_a ? i : i * g->lda];                                           \
+      if (beta == 0) {                                                                                    \
+        _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] = x * b[j];                              \
+      } else {                                                                                            \
+        _Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] = x * b[j] + beta * c[j];                \
+      }                                                                                                   \
+    }                                                                                                     \
+  }
+OUTER(float)
+OUTER(double)
+static bool is_outer(const mx_gemm *g) { return g->k == 1 && (!g->trans_b || g->ldb == 1); }
+
 static void sgemm(const mx_gemm *g, int64_t m, int64_t n, const float *a, const float *b, float *c) {
   CBLAS_TRANSPOSE ta = g->trans_a ? CblasTrans : CblasNoTrans, tb = g->trans_b ? CblasTrans : CblasNoTrans;
   float alpha = (float)g->alpha, beta = (float)g->beta;
   blasint k = (blasint)g->k, lda = (blasint)g->lda, ldb = (blasint)g->ldb, ldc = (blasint)g->ldc;
+  if (is_outer(g)) {
+    outer_float(g, m, n, a, b, c);
+    return;
+  }
   if (m == 1) { /* bound by memory: reads each weight once, without packing */
     cblas_sgemv(CblasRowMajor, g->trans_b ? CblasNoTrans : CblasTrans, (blasint)(g->trans_b ? n : k),
                 (blasint)(g->trans_b ? k : n), alpha, b, ldb, a, g->trans_a ? lda : 1, beta, c, 1);
@@ -99,6 +120,10 @@ static void sgemm(const mx_gemm *g, int64_t m, int64_t n, const float *a, const 
 
 static void dgemm(const mx_gemm *g, int64_t m, int64_t n, const double *a, const double *b, double *c) {
   CBLAS_TRANSPOSE ta = g->trans_a ? CblasTrans : CblasNoTrans, tb = g->trans_b ? CblasTrans : CblasNoTrans;
+  if (is_outer(g)) {
+    outer_double(g, m, n, a, b, c);
+    return;
+  }
   cblas_dgemm(CblasRowMajor, ta, tb, (blasint)m, (blasint)n, (blasint)g->k, g->alpha, a, (blasint)g->lda, b,
               (blasint)g->ldb, g->beta, c, (blasint)g->ldc);
 }

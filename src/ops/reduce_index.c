@@ -418,10 +418,17 @@ static mx_status histogram_dtype(const void *params, mx_dtype *in, int n_in, mx_
 }
 
 /* The bin of v between edges[0] and edges[bins]: the last one that begins at or before it; the very end belongs to the
- * last bin. -1: outside. */
-static int64_t bin_of(double v, const double *edges, int64_t bins) {
+ * last bin. -1: outside. `per_unit` bins of equal width lie in an interval of 1; 0: any widths. */
+static int64_t bin_of(double v, const double *edges, int64_t bins, double per_unit) {
   if (!(v >= edges[0] && v <= edges[bins])) return -1;
   int64_t low = 0, high = bins;
+  if (per_unit > 0) { /* bins of equal width: rounding may have put the place in the next one */
+    low = (int64_t)((v - edges[0]) * per_unit);
+    if (low >= bins) low = bins - 1;
+    while (low > 0 && v < edges[low]) low--;
+    while (low < bins - 1 && v >= edges[low + 1]) low++;
+    return low;
+  }
   while (high - low > 1) {
     int64_t middle = low + (high - low) / 2;
     if (v >= edges[middle])
@@ -441,10 +448,12 @@ static mx_status histogram_kernel(const mx_call *c, mx_error *err) {
   const histogram_params *p = c->params;
   const mx_tensor *x = &c->in[0], *out = &c->out[1];
   int64_t *counts = c->out[0].data, n = mx_shape_size(&x->shape), n_edges = mx_shape_size(&out->shape);
-  double *edges = c->workspace;
+  double *edges = c->workspace, per_unit = 0;
   if (p->bin_cnt.given) {
     double first = p->range.v[0], last = p->range.v[1];
     for (int64_t i = 0; i < n_edges; i++) edges[i] = first + (last - first) * (double)i / (double)(n_edges - 1);
+    per_unit = (double)(n_edges - 1) / (last - first);
+    if (!isnormal(per_unit)) per_unit = 0;
   } else {
     mx_block_load(edges, MX_KIND_DOUBLE, c->in[1].data, c->in[1].dtype, 1, false, n_edges);
   }
@@ -460,7 +469,7 @@ static mx_status histogram_kernel(const mx_call *c, mx_error *err) {
     mx_block_load(block, MX_KIND_DOUBLE, (const char *)x->data + (size_t)begin * mx_dtype_size(x->dtype), x->dtype, 1,
                   false, m);
     for (int64_t i = 0; i < m; i++) {
-      int64_t bin = bin_of(block[i], edges, n_edges - 1);
+      int64_t bin = bin_of(block[i], edges, n_edges - 1, per_unit);
       if (bin >= 0) counts[bin]++;
     }
   }

@@ -76,14 +76,30 @@ static mx_status tile_gradient(mx_grad *g, mx_error *err) {
   mx_entry e;
   if (!g->wanted[0] || mx_shape_size(&g->out_shape[0]) == 0) return MX_OK;
   MX_TRY(mx_grad_head(g, 0, &e, err));
-  int64_t outer = 1, inner = mx_shape_size(&g->out_shape[0]);
-  for (int i = 0; i < ndim; i++) { /* from the left, the sums before have made dimensions 0 .. i-1 those of data */
-    int64_t d, rep;
-    tile_dim(&p->reps, &g->in_shape[0], ndim, i, &d, &rep);
-    inner /= rep;
-    if (rep > 1) MX_TRY(sum_middle(g, e, outer, rep, inner, &e, err));
-    outer *= d;
-    inner /= d;
+  /* Seen with copies as dimensions of their own, which are summed over together: from the left, as many as a shape can
+   * hold at a time. */
+  int64_t done = 1, rest = mx_shape_size(&g->out_shape[0]);
+  for (int i = 0; i < ndim;) {
+    mx_shape seen = mx_shape_of(done), copies = {.ndim = 0};
+    char axes[MX_SHAPE_TEXT];
+    for (; i < ndim && seen.ndim + 3 <= MX_MAX_NDIM; i++) {
+      int64_t d, rep;
+      tile_dim(&p->reps, &g->in_shape[0], ndim, i, &d, &rep);
+      if (rep > 1) {
+        copies.dim[copies.ndim++] = seen.ndim;
+        seen.dim[seen.ndim++] = rep;
+        seen.dim[seen.ndim++] = d;
+      } else {
+        seen.dim[seen.ndim - 1] *= d;
+      }
+      done *= d;
+      rest /= rep * d;
+    }
+    seen.dim[seen.ndim++] = rest;
+    if (copies.ndim == 0) continue;
+    mx_shape_text(&copies, axes);
+    MX_TRY(mx_grad_reshape(g, e, &seen, &e, err));
+    MX_TRY(mx_grad_call(g, "sum", (const char *const[]){"axis", axes, NULL}, &e, 1, &e, err));
   }
   return mx_grad_reshape(g, e, &g->in_shape[0], &g->in_grad[0], err);
 }
