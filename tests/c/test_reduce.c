@@ -198,6 +198,63 @@ TEST(written_and_added) {
 
 /* ---- the others ---- */
 
+/* Axes around the lengths at which lanes, groups of rows and blocks end; ties, infinities and NaN among them. */
+static void check_places(mx_dtype dtype, int64_t outer, int64_t length, int64_t inner, bool with_nan, bool largest) {
+  const int64_t n = outer * length * inner;
+  double *v = malloc((size_t)n * sizeof(double));
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t r = (i * 7919 + i / 13 * 104729 + length) % 101;
+    v[i] = mx_dtype_is_float(dtype) && r == 100 ? (largest ? -INFINITY : INFINITY) : (double)(r % 50 - 20);
+    if (with_nan && r == 99 && i % 5 == 0) v[i] = NAN;
+  }
+  mx_array *x = call_array(dtype, mx_shape_of(outer, length, inner), v), *y = NULL;
+  REQUIRE_OK(call_op(largest ? "argmax" : "argmin", ATTRS("axis", "1"), &x, 1, &y, 1), call_error);
+  int64_t wrong = 0;
+  for (int64_t o = 0; o < outer; o++)
+    for (int64_t j = 0; j < inner; j++) {
+      const double *a = v + o * length * inner + j;
+      int64_t best = 0;
+      for (int64_t i = 1; i < length && !isnan(a[best * inner]); i++)
+        if (isnan(a[i * inner]) || (largest ? a[i * inner] > a[best * inner] : a[i * inner] < a[best * inner]))
+          best = i;
+      wrong += call_value(y, o * inner + j) != (double)best && (dtype != MX_INT8 || best < 100);
+    }
+  if (wrong)
+    check_report(__FILE__, __LINE__, "%s of %s (%lld,%lld,%lld): %lld wrong places", largest ? "argmax" : "argmin",
+                 mx_dtype_name(dtype), (long long)outer, (long long)length, (long long)inner, (long long)wrong);
+  free(v);
+  call_release((mx_array *[]){x, y}, 2);
+}
+
+TEST(places) {
+  static const mx_dtype types[] = {MX_FLOAT32, MX_FLOAT64, MX_FLOAT16, MX_INT32, MX_INT64, MX_INT8};
+  static const int64_t lengths[] = {1, 7, 8, 9, 63, 64, 65, 511, 512, 513, 577, 2000}, inners[] = {1, 3, 129, 1030};
+  for (int t = 0; t < 6; t++)
+    for (int l = 0; l < 12; l++)
+      for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 4; k++)
+          if (lengths[l] * inners[i] < 200000)
+            check_places(types[t], 2, lengths[l], inners[i], (k & 1) && mx_dtype_is_float(types[t]), k & 2);
+}
+
+/* Bins of equal width, whose edges are numbers that rounding moves. */
+TEST(equal_bins) {
+  enum { N = 3000, BINS = 49 };
+  double v[N];
+  for (int i = 0; i < N; i++)
+    v[i] = i < 2 * BINS ? -0.7 + 2.2 * (i / 2) / BINS * (i % 2 ? 1 : 1 - 1e-16) : i * 0.0007 - 0.7;
+  mx_array *x = call_array(MX_FLOAT64, mx_shape_of(N), v), *y[2] = {NULL, NULL};
+  REQUIRE_OK(call_op("_histogram", ATTRS("bin_cnt", "49", "range", "(-0.7, 1.5)"), &x, 1, y, 2), call_error);
+  for (int b = 0; b < BINS; b++) {
+    int count = 0;
+    const double low = call_value(y[1], b), high = call_value(y[1], b + 1);
+    for (int i = 0; i < N; i++) count += v[i] >= low && (v[i] < high || (b == BINS - 1 && v[i] == high));
+    CHECK_NEAR(call_value(y[0], b), count, 0);
+  }
+  call_release(y, 2);
+  mx_array_release(x);
+}
+
 TEST(histograms) {
   static const double v[] = {0, 0.5, 1, 1.5, 2, 2.0001, -0.1, NAN, 1.9999, 1};
   mx_array *x = call_array(MX_FLOAT64, mx_shape_of(10), v), *y[2] = {NULL, NULL};
@@ -308,6 +365,8 @@ int main(int argc, char **argv) {
   RUN(any_number_of_threads);
   RUN(empty_arrays);
   RUN(written_and_added);
+  RUN(places);
+  RUN(equal_bins);
   RUN(histograms);
   RUN(finite_or_not);
   RUN(gradient_of_sums_of_squares);
