@@ -49,7 +49,7 @@ enum {
   LANES = 64,  /* columns that a contiguous run is seen as */
   GROUP = 8,   /* rows whose best is found before where it is matters */
   STRIP = 128, /* columns between which rows that come next are fetched */
-  COLUMNS = 1024
+  COLUMNS = 4096
 };
 
 /* The first of equal elements wins, and the first NaN over everything. What is remembered in the loops is the group of
@@ -233,10 +233,13 @@ static mx_status arg_search(const mx_call *c, int which, int axis) {
       store_places(c, i, zeros, n - i < MX_ROW_BLOCK ? n - i : MX_ROW_BLOCK);
     return MX_OK;
   }
-  int64_t strips = (a.inner + COLUMNS - 1) / COLUMNS;
-#pragma omp parallel for num_threads(mx_threads_for(a.outer *a.length *a.inner, MX_GRAIN))
+  const int threads = mx_threads_for(a.outer * a.length * a.inner, MX_GRAIN);
+  int64_t strip = ((a.inner + threads - 1) / threads + STRIP - 1) / STRIP * STRIP; /* wide, but one for each thread */
+  strip = strip > COLUMNS ? COLUMNS : strip < 1 ? 1 : strip;
+  const int64_t strips = (a.inner + strip - 1) / strip;
+#pragma omp parallel for num_threads(threads)
   for (int64_t u = 0; u < a.outer * strips; u++) {
-    int64_t o = u / strips, col = u % strips * COLUMNS, width = a.inner - col < COLUMNS ? a.inner - col : COLUMNS;
+    int64_t o = u / strips, col = u % strips * strip, width = a.inner - col < strip ? a.inner - col : strip;
     int64_t where[COLUMNS], first = o * a.inner + col;
     if (a.inner == 1)
       where[0] = search_run(x, which, o * a.length, a.length);
