@@ -178,6 +178,8 @@ SMALL_GEMM(float, 8)
 SMALL_GEMM(float, 16)
 SMALL_GEMM(double, 8)
 
+static bool is_small(const mx_gemm *g) { return g->m <= SMALL_EDGE && g->n <= SMALL_EDGE && g->k <= SMALL_EDGE; }
+
 static void gemm_tile(const mx_gemm *g, const gemm_tiles *t, int64_t index) {
   int64_t batch = index / (t->down * t->across), tile = index % (t->down * t->across);
   int64_t i = tile / t->across * t->rows, j = tile % t->across * t->cols;
@@ -185,7 +187,7 @@ static void gemm_tile(const mx_gemm *g, const gemm_tiles *t, int64_t index) {
   int64_t a = batch * g->stride_a + (g->trans_a ? i : i * g->lda);
   int64_t b = batch * g->stride_b + (g->trans_b ? j * g->ldb : j);
   int64_t c = batch * g->stride_c + i * g->ldc + j;
-  const bool small = g->m <= SMALL_EDGE && g->n <= SMALL_EDGE && g->k <= SMALL_EDGE;
+  const bool small = is_small(g);
   if (small && g->dtype == MX_FLOAT64)
     small_gemm_double8(g, (const double *)g->a + a, (const double *)g->b + b, (double *)g->c + c);
   else if (small)
@@ -203,6 +205,10 @@ static void gemm_tiled(const mx_gemm *g, int64_t batch) {
   double work = (double)g->m * (double)g->n * (double)g->k * (double)batch;
   int threads = mx_threads_for_work(work, 1 << 17);
   if (threads > tiles) threads = (int)tiles;
+  if (is_small(g) && threads == 1) { /* even a region of one thread would take longer */
+    for (int64_t i = 0; i < tiles; i++) gemm_tile(g, &t, i);
+    return;
+  }
   /* One thread for each call: OpenBLAS counts by itself, oneDNN asks OpenMP. */
   int blas_threads = mx_blas_hold(), omp_threads = omp_get_max_threads();
   sigset_t signals;

@@ -25,13 +25,17 @@ mx_status mx_stack_run(const mx_call *c, int64_t count, double cost, size_t each
   int64_t failed = count;
   if (each > 0 && (size_t)threads > c->workspace_bytes / each) threads = (int)(c->workspace_bytes / each);
   const int held = mx_blas_hold();
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-  for (int64_t i = 0; i < count; i++) {
-    mx_error e;
-    const mx_status s = step(c, i, (char *)c->workspace + (size_t)omp_get_thread_num() * each, &e);
-    if (s != MX_OK) {
+  /* Steps have regions of their own, which are slow within another, be it of one thread. */
+  for (int64_t i = 0; i < count && threads == 1 && status == MX_OK; i++) status = step(c, i, c->workspace, err);
+  if (threads > 1) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t i = 0; i < count; i++) {
+      mx_error e;
+      const mx_status s = step(c, i, (char *)c->workspace + (size_t)omp_get_thread_num() * each, &e);
+      if (s != MX_OK) {
 #pragma omp critical
-      if (i < failed) failed = i, status = s, *err = e;
+        if (i < failed) failed = i, status = s, *err = e;
+      }
     }
   }
   mx_blas_release(held);

@@ -304,7 +304,7 @@ static void window_rows(const pool *g, mx_dtype dtype, const void *x, int64_t d,
 /* Places beyond the row have the bound -infinity: larger values become the bound, NaN stays. Elements are read in
  * pairs: the fourth of a window of three is bound by `never`, -infinity, which the compiler does not know. */
 #define BOUNDS                                                            \
-  const int32_t col = column + 2 * (int32_t)j;                            \
+  const int32_t col = column + 2 * j;                                     \
   const A bound[4] = {(uint32_t)col < width ? INFINITY : -INFINITY,       \
                       (uint32_t)(col + 1) < width ? INFINITY : -INFINITY, \
                       (uint32_t)(col + 2) < width ? INFINITY : -INFINITY, never};
@@ -315,14 +315,14 @@ static void window_rows(const pool *g, mx_dtype dtype, const void *x, int64_t d,
     m = u > m ? u : m;                                                \
   }
 #define MAX_WINDOWS(R, K)                                 \
-  _Pragma("omp simd") for (int64_t j = 0; j < all; j++) { \
+  _Pragma("omp simd") for (int32_t j = 0; j < all; j++) { \
     A m = LOWEST(A);                                      \
     BOUNDS ROWS##R(LARGER, K) best[j] = m;                \
   }
 
 /* What the macros use. */
 #define WINDOW_ROWS(d, h, w, n)                         \
-  const int64_t all = WHOLE_LANES(n);                   \
+  const int32_t all = (int32_t)WHOLE_LANES(n);          \
   const int32_t column = (int32_t)(2 * (w)-v->pad[2]);  \
   const uint32_t width = (uint32_t)v->in[2];            \
   const A never = v->nd > 3 ? INFINITY : -INFINITY;     \
@@ -363,12 +363,12 @@ MX_CLONES static void max_windows(const pool *g, mx_dtype dtype, const void *x, 
     part[r][s][j + s / 2] = u == m ? left : 0;          \
     left = u == m ? 0 : left;                           \
   }
-#define SEND_WINDOWS(R, K)                                             \
-  _Pragma("omp simd") for (int64_t j = 0; j < all; j++) {              \
-    A m = LOWEST(A);                                                   \
-    BOUNDS                                                             \
-    ROWS##R(LARGER, K) A left = m > LOWEST(A) && j < n ? (A)dy[j] : 0; \
-    ROWS##R(SEND, K)                                                   \
+#define SEND_WINDOWS(R, K)                                   \
+  _Pragma("omp simd") for (int32_t j = 0; j < all; j++) {    \
+    A m = LOWEST(A);                                         \
+    BOUNDS                                                   \
+    ROWS##R(LARGER, K) A left = m > LOWEST(A) ? head[j] : 0; \
+    ROWS##R(SEND, K)                                         \
   }
 #define ADD_UP(op)                                                    \
   if (lo > 0 && begin + 2 * lo > 0) to[2 * lo - 1] op(T) odd[lo - 1]; \
@@ -395,6 +395,8 @@ MX_CLONES static void send_threes(const pool *g, mx_dtype dtype, const void *x, 
       if (h < rows) {
         WINDOW_ROWS(h / v->out[1], h % v->out[1], w, n)
         for (int r = 0; r < g->fast_rows; r++) part[r][2][0] = w > 0 ? before[r][2][LANES] : 0, part[r][0][all] = 0;
+        A head[MOST];
+        _Pragma("omp simd") for (int32_t j = 0; j < all; j++) head[j] = j < n ? (A)dy[j] : 0;
         if (g->fast_rows == 1) {
           SEND_WINDOWS(1, 3)
         } else {
