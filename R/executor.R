@@ -47,10 +47,13 @@ mx.simple.bind <- function(symbol, ctx, grad.req = "null", fixed.param = NULL, .
   check.symbol(symbol)
   fixed.param <- mx.util.names(fixed.param, "fixed.param")
   grad.req <- mx.util.choice(grad.req, "grad.req", c("null", "write", "add"))
+  .Call(ffi_exec_simple_bind, symbol, ctx, exec.requests(symbol, grad.req, fixed.param), list(...))
+}
+
+# The request for each argument.
+exec.requests <- function(symbol, grad.req, fixed.param = NULL) {
   names <- .Call(ffi_symbol_arguments, symbol)
-  null <- names %in% fixed.param | grepl("(data|label)$", names)
-  .Call(ffi_exec_simple_bind, symbol, ctx, ifelse(null, "null", grad.req),
-    list(...))
+  ifelse(names %in% fixed.param | grepl("(data|label)$", names), "null", grad.req)
 }
 
 # Binds to copies of arrays, in the order of arguments(symbol).
@@ -157,20 +160,14 @@ print.Rcpp_MXExecutor <- function(x, ...) {
 
 setMethod("show", "Rcpp_MXExecutor", function(object) print.Rcpp_MXExecutor(object))
 
-# Bytes: parameters (arguments with a gradient, auxiliary states), and what the plans need besides.
-exec.memory <- function(exec) {
-  size <- c(float64 = 8, int64 = 8, float32 = 4, int32 = 4, float16 = 2, int8 = 1, uint8 = 1, bool = 1)
-  bytes <- function(arrays) sum(0, vapply(arrays, function(a) length(a) * size[[mx.nd.dtype(a)]], 0))
-  plan <- exec$memory
-  grads <- mx.util.filter.null(exec$ref.grad.arrays)
-  c(parameters = bytes(c(exec$ref.arg.arrays[names(grads)], exec$ref.aux.arrays)), inference = plan[["inference"]],
-    training = plan[["training"]] + bytes(grads))
-}
+# Bytes: parameters (arguments with a gradient, auxiliary states), and what is needed besides to predict and to train.
+exec.memory <- function(memory)
+  c(memory[c("parameters", "inference")], training = sum(memory[c("training", "gradients")]))
 
 #' @rdname mx.simple.bind
 #' @export
 summary.Rcpp_MXExecutor <- function(object, ...) {
-  symbol.summary(object$symbol, lapply(object$ref.arg.arrays, dim), NULL, exec.memory(object))
+  symbol.summary(object$symbol, lapply(object$ref.arg.arrays, dim), NULL, exec.memory(object$memory))
 }
 
 #' @export

@@ -266,8 +266,7 @@ symbol.summary <- function(object, given, inputs, memory) {
 # NULL when the shapes do not determine that.
 symbol.memory <- function(symbol, shapes) {
   if (is.null(.Call(ffi_symbol_infer_shape, symbol, shapes, FALSE))) return(NULL)
-  exec <- do.call(mx.simple.bind, c(list(symbol, mx.cpu(), grad.req = "write"), shapes))
-  exec.memory(exec)
+  exec.memory(.Call(ffi_symbol_memory, symbol, mx.cpu(), exec.requests(symbol, "write"), shapes))
 }
 
 #' @export

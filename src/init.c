@@ -52,6 +52,7 @@ static const R_CallMethodDef entries[] = {
     ENTRY(ffi_exec_context, 1),
     ENTRY(ffi_exec_forward, 2),
     ENTRY(ffi_exec_memory, 1),
+    ENTRY(ffi_symbol_memory, 4),
     ENTRY(ffi_exec_rest, 1),
     ENTRY(ffi_exec_simple_bind, 4),
     ENTRY(ffi_exec_symbol, 1),

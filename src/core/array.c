@@ -8,11 +8,11 @@
 
 /* Counts are plain ints: arrays belong to the thread that runs the host; kernels never touch them. */
 
-static mx_status storage_new(mx_device *dev, size_t bytes, mx_storage **out, mx_error *err) {
+static mx_status storage_new(mx_device *dev, size_t bytes, bool bare, mx_storage **out, mx_error *err) {
   mx_storage *s = mx_malloc(sizeof(*s));
   if (!s) return mx_fail_memory(err, sizeof(*s));
   *s = (mx_storage){.refs = 1, .device = dev, .bytes = bytes};
-  mx_status st = mx_pool_alloc(dev, bytes, &s->data, err);
+  mx_status st = bare ? MX_OK : mx_pool_alloc(dev, bytes, &s->data, err);
   if (st != MX_OK) {
     mx_free(s);
     return st;
@@ -27,7 +27,8 @@ static void storage_release(mx_storage *s) {
   mx_free(s);
 }
 
-mx_status mx_array_new(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out, mx_error *err) {
+static mx_status array_new(mx_device *dev, const mx_shape *shape, mx_dtype dtype, bool bare, mx_array **out,
+                           mx_error *err) {
   if (!mx_shape_known(shape)) {
     char text[MX_SHAPE_TEXT];
     return mx_fail(err, MX_ERR_SHAPE, "An array needs a complete shape, but it is %s.", mx_shape_text(shape, text));
@@ -38,13 +39,21 @@ mx_status mx_array_new(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx
   mx_array *a = mx_malloc(sizeof(*a));
   if (!a) return mx_fail_memory(err, sizeof(*a));
   *a = (mx_array){.refs = 1, .shape = *shape, .dtype = dtype};
-  mx_status st = storage_new(dev, mx_array_bytes(a), &a->storage, err);
+  mx_status st = storage_new(dev, mx_array_bytes(a), bare, &a->storage, err);
   if (st != MX_OK) {
     mx_free(a);
     return st;
   }
   *out = a;
   return MX_OK;
+}
+
+mx_status mx_array_new(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out, mx_error *err) {
+  return array_new(dev, shape, dtype, false, out, err);
+}
+
+mx_status mx_array_bare(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out, mx_error *err) {
+  return array_new(dev, shape, dtype, true, out, err);
 }
 
 mx_status mx_array_zeros(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out, mx_error *err) {

@@ -31,6 +31,9 @@ MX_NODISCARD mx_status mx_array_new(mx_device *dev, const mx_shape *shape, mx_dt
                                     mx_error *err);
 MX_NODISCARD mx_status mx_array_zeros(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out,
                                       mx_error *err);
+/* An array without memory: plans can be made for it, but not run. */
+MX_NODISCARD mx_status mx_array_bare(mx_device *dev, const mx_shape *shape, mx_dtype dtype, mx_array **out,
+                                     mx_error *err);
 /* A new array over the same storage: `begin` counts elements from the start of `base`. */
 MX_NODISCARD mx_status mx_array_view(mx_array *base, int64_t begin, const mx_shape *shape, mx_array **out,
                                      mx_error *err);

@@ -121,12 +121,13 @@ static mx_status infer_forward(mx_executor *e, mx_error *err) {
 
 static mx_status make_outputs(mx_executor *e, mx_error *err) {
   const mx_graph *g = e->forward;
+  bool bare = e->n_args > 0 && !e->arg_array[0]->storage->data;
   e->output = mx_calloc((size_t)e->n_outputs, sizeof(mx_array *));
   e->head = mx_calloc((size_t)e->n_outputs, sizeof(mx_node *));
   if (!e->output || !e->head) return mx_fail_memory(err, (size_t)e->n_outputs * sizeof(mx_array *));
   for (int i = 0; i < e->n_outputs; i++) {
     int k = mx_graph_entry(g, g->outputs[i]);
-    MX_TRY(mx_array_zeros(e->device, &g->shape[k], g->dtype[k], &e->output[i], err));
+    MX_TRY((bare ? mx_array_bare : mx_array_zeros)(e->device, &g->shape[k], g->dtype[k], &e->output[i], err));
   }
   return MX_OK;
 }
@@ -428,14 +429,22 @@ mx_status mx_executor_memory_use(mx_executor *e, mx_executor_memory *out, mx_err
   MX_TRY(begin(e, err));
   mx_status st = ensure_plan(e, false, err);
   if (st == MX_OK) st = ensure_plan(e, true, err);
-  if (st == MX_OK) st = ensure_arena(e, err);
+  if (st == MX_OK && e->arena) st = ensure_arena(e, err);
   MX_TRY(end(e, st));
-  int64_t outputs = 0;
+  int64_t outputs = 0, parameters = 0, gradients = 0;
   for (int i = 0; i < e->n_outputs; i++) outputs += (int64_t)mx_array_bytes(e->output[i]);
+  for (int i = 0; i < e->n_aux; i++) parameters += (int64_t)mx_array_bytes(e->aux_array[i]);
+  for (int i = 0; i < e->n_args; i++) {
+    if (!e->grad_array[i]) continue;
+    parameters += (int64_t)mx_array_bytes(e->arg_array[i]);
+    gradients += (int64_t)mx_array_bytes(e->grad_array[i]);
+  }
   int64_t a = mx_plan_workspace_bytes(e->inference.plan), b = mx_plan_workspace_bytes(e->training.plan);
   *out = (mx_executor_memory){.inference_bytes = mx_plan_arena_bytes(e->inference.plan) + outputs,
                               .training_bytes = mx_plan_arena_bytes(e->training.plan) + outputs,
                               .output_bytes = outputs,
-                              .workspace_bytes = a > b ? a : b};
+                              .workspace_bytes = a > b ? a : b,
+                              .parameter_bytes = parameters,
+                              .gradient_bytes = gradients};
   return MX_OK;
 }

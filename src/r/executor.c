@@ -53,14 +53,14 @@ static mx_req req_of(SEXP reqs, R_xlen_t i) {
   mxr_stop(MX_ERR_VALUE, "A gradient request must be 'null', 'write' or 'add', not '%.60s'.", text);
 }
 
-static mx_status bind_shapes(mxr_exec *e, const mx_symbol *s, const mx_symbol_shapes *found, mx_error *err) {
+static mx_status bind_shapes(mxr_exec *e, const mx_symbol *s, const mx_symbol_shapes *found, bool bare, mx_error *err) {
+  mx_status (*make)(mx_device *, const mx_shape *, mx_dtype, mx_array **, mx_error *) =
+      bare ? mx_array_bare : mx_array_zeros;
   for (int i = 0; i < e->n_args; i++) {
-    MX_TRY(mx_array_zeros(e->device, &found->args[i], found->arg_dtypes[i], &e->args[i], err));
-    if (e->reqs[i] != MX_NULL)
-      MX_TRY(mx_array_zeros(e->device, &found->args[i], found->arg_dtypes[i], &e->grads[i], err));
+    MX_TRY(make(e->device, &found->args[i], found->arg_dtypes[i], &e->args[i], err));
+    if (e->reqs[i] != MX_NULL) MX_TRY(make(e->device, &found->args[i], found->arg_dtypes[i], &e->grads[i], err));
   }
-  for (int i = 0; i < e->n_aux; i++)
-    MX_TRY(mx_array_zeros(e->device, &found->aux[i], found->aux_dtypes[i], &e->aux[i], err));
+  for (int i = 0; i < e->n_aux; i++) MX_TRY(make(e->device, &found->aux[i], found->aux_dtypes[i], &e->aux[i], err));
   return exec_finish(e, s, err);
 }
 
@@ -83,7 +83,7 @@ static mx_status fail_incomplete(const mx_symbol *s, const mx_symbol_shapes *fou
 }
 
 static mx_status simple_bind(const mx_symbol *s, mx_device *device, const char **key, const mx_shape *shape, int n,
-                             const mx_req *reqs, int n_reqs, mxr_exec **out, mx_error *err) {
+                             const mx_req *reqs, int n_reqs, bool bare, mxr_exec **out, mx_error *err) {
   mx_symbol_shapes found;
   MX_TRY(mx_symbol_infer_shape(s, key, shape, n, &found, err));
   mx_status status = found.complete ? MX_OK : fail_incomplete(s, &found, err);
@@ -94,7 +94,7 @@ static mx_status simple_bind(const mx_symbol *s, mx_device *device, const char *
   if (status == MX_OK) {
     e->device = device;
     memcpy(e->reqs, reqs, (size_t)n_reqs * sizeof(*reqs));
-    status = bind_shapes(e, s, &found, err);
+    status = bind_shapes(e, s, &found, bare, err);
   }
   mx_symbol_shapes_free(&found);
   if (status == MX_OK)
@@ -125,7 +125,7 @@ SEXP ffi_exec_simple_bind(SEXP symbol, SEXP ctx, SEXP reqs, SEXP shapes) {
   int n = mxr_shapes_from_r(shapes, &key, &shape);
   mxr_collect_if_needed();
   SEXP ptr = PROTECT(mxr_pointer_new(MXR_EXECUTOR));
-  MXR_RETRY(status, simple_bind(s, device, key, shape, n, req, n_reqs, &e, &err));
+  MXR_RETRY(status, simple_bind(s, device, key, shape, n, req, n_reqs, false, &e, &err));
   MXR_CHECK(status, err);
   mxr_pointer_set(ptr, MXR_EXECUTOR, e);
   SEXP out = mxr_wrap(ptr, MXR_EXECUTOR);
@@ -376,19 +376,44 @@ SEXP ffi_exec_symbol(SEXP exec) {
 
 SEXP ffi_exec_context(SEXP exec) { return mxr_device_to_r(mxr_executor(exec, "exec")->device); }
 
-SEXP ffi_exec_memory(SEXP exec) {
-  mxr_exec *e = mxr_executor(exec, "exec");
-  mx_executor_memory use;
-  mx_error err;
-  const char *names[] = {"inference", "training", "outputs", "workspace", ""};
-  MXR_CHECK(mx_executor_memory_use(e->executor, &use, &err), err);
+static SEXP memory_to_r(const mx_executor_memory *use) {
+  const char *names[] = {"inference", "training", "outputs", "workspace", "parameters", "gradients", ""};
   SEXP out = PROTECT(Rf_mkNamed(REALSXP, names));
-  REAL(out)[0] = (double)use.inference_bytes;
-  REAL(out)[1] = (double)use.training_bytes;
-  REAL(out)[2] = (double)use.output_bytes;
-  REAL(out)[3] = (double)use.workspace_bytes;
+  REAL(out)[0] = (double)use->inference_bytes;
+  REAL(out)[1] = (double)use->training_bytes;
+  REAL(out)[2] = (double)use->output_bytes;
+  REAL(out)[3] = (double)use->workspace_bytes;
+  REAL(out)[4] = (double)use->parameter_bytes;
+  REAL(out)[5] = (double)use->gradient_bytes;
   UNPROTECT(1);
   return out;
+}
+
+SEXP ffi_exec_memory(SEXP exec) {
+  mx_executor_memory use;
+  mx_error err;
+  MXR_CHECK(mx_executor_memory_use(mxr_executor(exec, "exec")->executor, &use, &err), err);
+  return memory_to_r(&use);
+}
+
+/* What an executor would use, without one: arrays are described, not made. */
+SEXP ffi_symbol_memory(SEXP symbol, SEXP ctx, SEXP reqs, SEXP shapes) {
+  const mx_symbol *s = mxr_symbol(symbol, "symbol");
+  mx_device *device;
+  mx_error err;
+  const char **key;
+  mx_shape *shape;
+  mxr_exec *e = NULL;
+  mx_executor_memory use;
+  int n_reqs;
+  MXR_CHECK(mxr_device(ctx, &device, &err), err);
+  mx_req *req = reqs_from_r(reqs, &n_reqs);
+  int n = mxr_shapes_from_r(shapes, &key, &shape);
+  mx_status status = simple_bind(s, device, key, shape, n, req, n_reqs, true, &e, &err);
+  if (status == MX_OK) status = mx_executor_memory_use(e->executor, &use, &err);
+  if (e) mxr_exec_release(e);
+  MXR_CHECK(status, err);
+  return memory_to_r(&use);
 }
 
 /* ---- what a saved executor consists of: header, JSON, requests, arrays (with the outputs at the end) ---- */

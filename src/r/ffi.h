@@ -24,6 +24,7 @@ SEXP ffi_exec_backward(SEXP exec, SEXP heads);
 SEXP ffi_exec_symbol(SEXP exec);
 SEXP ffi_exec_context(SEXP exec);
 SEXP ffi_exec_memory(SEXP exec);
+SEXP ffi_symbol_memory(SEXP symbol, SEXP ctx, SEXP reqs, SEXP shapes);
 
 /* info.c */
 SEXP ffi_build(void);

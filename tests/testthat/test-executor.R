@@ -101,7 +101,7 @@ test_that("members", {
   expect_equal(as.array(e$ref.arg.arrays$x), c(1, 1))
   expect_equal(outputs(e$symbol), names(e$ref.outputs))
   expect_equal(e$ctx, mx.cpu())
-  expect_named(e$memory, c("inference", "training", "outputs", "workspace"))
+  expect_named(e$memory, c("inference", "training", "outputs", "workspace", "parameters", "gradients"))
   expect_output(print(e), "<MXExecutor @cpu\\(0\\)")
   expect_output(print(e), "1 argument: x (2)", fixed = TRUE)
   expect_error(e$nosuch, "no member", class = "mxnet_value_error")

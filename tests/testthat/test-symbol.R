@@ -223,4 +223,8 @@ test_that("summary counts parameters", {
   expect_null(summary(net)$memory)
   e <- mx.simple.bind(net, mx.cpu(), grad.req = "write", data = c(3, 5))
   expect_equal(summary(e), s)
+  before <- mx.memory()[["allocations"]]
+  large <- summary(mx.symbol.FullyConnected(mx.symbol.Variable("data"), num_hidden = 1e6), data = c(1e6, 10))
+  expect_equal(large$memory[["parameters"]], (1e12 + 1e6) * 4) # told without making it
+  expect_equal(mx.memory()[["allocations"]], before)
 })
