@@ -92,7 +92,7 @@ typedef struct functions {
       for (int64_t from = 0; from < n; from += STRIP) {                                                             \
         const T *x = (const T *)x_ + i * stride + from;                                                             \
         const int64_t width = n - from < STRIP ? n - from : STRIP;                                                  \
-        mx_ahead_fetch(&ahead, width *TOGETHER *(int64_t)sizeof(T));                                                \
+        if (n >= STRIP) mx_ahead_fetch(&ahead, width *TOGETHER *(int64_t)sizeof(T));                                \
         _Pragma("omp simd") for (int64_t j = 0; j < width; j++) {                                                   \
           A s = (A)acc[from + j];                                                                                   \
           NEEDS(const double m = shift[from + j];)                                                                  \
