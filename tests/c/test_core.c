@@ -714,6 +714,7 @@ int main(int argc, char **argv) {
   RUN(params_survive_lack_of_memory);
   RUN(pool_reuses_blocks);
   RUN(pool_gives_cached_blocks_back_when_memory_ends);
+  RUN(pool_does_not_grow_with_sizes_that_vary);
   RUN(pool_size_classes);
   RUN(devices);
   RUN(build_info);
