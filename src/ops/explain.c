@@ -75,7 +75,7 @@ void mx_explain_inputs(const mx_op *op, const void *params, const mx_shape *shap
   if (complete(err)) return;
   const char *joint = dtype ? " of type " : " of shape ", *last = NULL;
   account a = begin(err);
-  char name[64], text[MX_SHAPE_TEXT];
+  char name[MX_INPUT_NAME], text[MX_SHAPE_TEXT];
   for (int i = 0; i < n && i < MAX_INPUTS; i++) {
     mx_op_in_name(op, params, i, name, sizeof(name));
     consider(&a, name, joint, say_input(shape, dtype, i, text));

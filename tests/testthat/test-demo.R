@@ -1,7 +1,11 @@
-# Demos check their own results.
+# Demos check their own results. Without documentation the package is installed without them.
 test_that("demos are listed and run", {
-  listed <- demo(package = "mxnet")$results[, "Item"]
-  files <- list.files(system.file("demo", package = "mxnet"), "[.]R$", full.names = TRUE)
+  installed <- system.file("demo", package = "mxnet")
+  source <- test_path("..", "..", "demo")
+  listed <- if (nzchar(installed)) demo(package = "mxnet")$results[, "Item"]
+            else sub(" .*", "", readLines(file.path(source, "00Index")))
+  files <- list.files(if (nzchar(installed)) installed else source, "[.]R$", full.names = TRUE)
+  expect_gt(length(files), 0)
   expect_setequal(paste0(listed, ".R"), basename(files))
   pdf(NULL)
   on.exit(dev.off())
