@@ -39,13 +39,15 @@ int mx_threads(void) {
  * cores too, all spin for the one that does not run, and a kernel takes ten times as long as on one thread. A process
  * whose threads the scheduler stops again and again while they compute is in that state: it takes half the threads, and
  * tries more again after a while, a longer one each time that this fails. On a quiet machine the scheduler stops a
- * thread some 15 times in a second of computing, on a busy one 200 times. Results do not depend on the number. */
+ * thread some 30 times in a second of computing, on a busy one 200 times, and now and then for a moment only: two
+ * looks in a row have to agree. Results do not depend on the number. */
 
-static const double WINDOW = 0.1, SHORTEST = 0.25, LONGEST = 4; /* seconds */
-static const double CROWDED = 60;                               /* interruptions in a second of computing */
+static const double WINDOW = 0.1, SHORTEST = 0.25, LONGEST = 8; /* seconds */
+static const double CROWDED = 80, FEW = 3; /* interruptions in a second of computing; between looks */
 
 static struct {
   int level;         /* threads in use */
+  bool crowded;      /* at the last look */
   double next;       /* when to look again */
   double pause, end; /* how long to wait before more threads are tried, and until when */
   double cpu;        /* seconds of computing at the last look */
@@ -63,16 +65,17 @@ static void look(double now) {
   getrusage(RUSAGE_SELF, &u);
   double cpu =
       (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-  double spent = cpu - share.cpu;
-  bool crowded = spent > 0 && (double)(u.ru_nivcsw - share.stops) > CROWDED * spent;
+  double spent = cpu - share.cpu, stops = (double)(u.ru_nivcsw - share.stops);
+  bool before = share.crowded;
+  share.crowded = stops > FEW && stops > CROWDED * spent;
   share.next = now + WINDOW;
   share.cpu = cpu;
   share.stops = u.ru_nivcsw;
-  if (crowded) {
+  if (share.crowded && before) {
     if (share.level > 1) share.pause = share.pause * 2 < LONGEST ? share.pause * 2 : LONGEST;
     share.level = (share.level + 1) / 2;
     share.end = now + share.pause;
-  } else if (now >= share.end) {
+  } else if (!share.crowded && now >= share.end) {
     if (share.level == limit) share.pause = SHORTEST / 2; /* more threads went well for as long as the pause was */
     share.level = share.level * 2 < limit ? share.level * 2 : limit;
     share.end = now + share.pause;
