@@ -259,6 +259,28 @@ static mx_status syrk_kernel(const mx_call *c, mx_error *err) {
   if (c->req[0] == MX_NULL || mx_shape_size(&c->out[0].shape) == 0) return MX_OK;
   mx_matrices a = mx_matrices_of(&c->in[0].shape), y = mx_matrices_of(&c->out[0].shape);
   MX_TRY(mx_linalg_limit(&c->in[0].shape, INT32_MAX, err));
+  const int64_t small = 16; /* both triangles are quicker than a call of the library for each matrix */
+  if (a.rows <= small && a.cols <= small) {
+    const syrk_params *p = c->params;
+    mx_gemm g = {.trans_a = p->transpose,
+                 .trans_b = !p->transpose,
+                 .m = y.rows,
+                 .n = y.rows,
+                 .k = p->transpose ? a.rows : a.cols,
+                 .alpha = p->alpha,
+                 .a = c->in[0].data,
+                 .b = c->in[0].data,
+                 .c = c->out[0].data,
+                 .lda = a.cols,
+                 .ldb = a.cols,
+                 .ldc = y.rows,
+                 .dtype = c->out[0].dtype,
+                 .batch = a.count,
+                 .stride_a = a.rows * a.cols,
+                 .stride_b = a.rows * a.cols,
+                 .stride_c = y.rows * y.rows};
+    return c->device->ops->gemm(c->device, &g, err);
+  }
   return mx_stack_run(c, a.count, (double)a.rows * (double)a.cols * (double)y.rows, 0, syrk_step, err);
 }
 static mx_status syrk_gradient(mx_grad *g, mx_error *err) {
