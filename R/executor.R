@@ -7,9 +7,8 @@
 #' Members of an executor `e`: `e$ref.arg.arrays`, `e$ref.grad.arrays`, `e$ref.aux.arrays`, `e$ref.outputs` are lists
 #' of the
 #' arrays in use; `e$arg.arrays`, `e$grad.arrays`, `e$aux.arrays`, `e$outputs` are copies that do not change any more.
-#' Gradients that were not asked for are `NULL`. `e$symbol` is the symbol, `e$memory` the bytes that the executor's
-#' plans
-#' use.
+#' Gradients that were not asked for are `NULL`. `e$symbol` is the symbol, `e$memory` the bytes of the plans for
+#' inference and training (outputs included), of outputs, workspace, parameters and gradients.
 #'
 #' @param symbol A symbol.
 #' @param ctx A context such as [mx.cpu()].
