@@ -20,10 +20,12 @@ def seconds(f, repetitions=5, at_least=0.3):
     times = []
     for _ in range(repetitions):
         calls, start = 0, time.perf_counter()
-        while time.perf_counter() - start < at_least:
+        passed = 0
+        while not calls or passed < at_least:
             f()
             calls += 1
-        times.append((time.perf_counter() - start) / calls)
+            passed = time.perf_counter() - start
+        times.append(passed / calls)
     return min(times)
 
 
