@@ -1,6 +1,6 @@
 # The work that is measured, in this package; peer_torch.py and peer_mxnet.py do the same. One line a figure:
 # workload, value, unit. Higher is better for rates (x/s), lower for times.
-#   Rscript bench/workloads.R [--graphs DIR | WORKLOAD ...]
+#   Rscript bench/workloads.R [--save-graphs DIR | WORKLOAD ...]
 suppressMessages(library(mxnet))
 ctx <- mx.cpu()
 
@@ -133,7 +133,7 @@ workloads <- list(
 )
 
 arguments <- commandArgs(TRUE)
-if (length(arguments) && arguments[1] == "--graphs") {
+if (length(arguments) && arguments[1] == "--save-graphs") {
   for (n in names(graphs)) mx.symbol.save(graphs[[n]](), file.path(arguments[2], paste0(n, ".json")))
 } else {
   for (w in if (length(arguments)) arguments else names(workloads)) cat(w, workloads[[w]](), "\n")
