@@ -73,9 +73,7 @@ static device_pool *pool_of(mx_device *dev) {
 }
 
 static void *take_cached(device_pool *p, int number, size_t size) {
-  if (!p) return NULL;
-  p->touched[number] = ++ticks;
-  free_block *cell = p->list[number];
+  free_block *cell = p ? p->list[number] : NULL;
   if (!cell) return NULL;
   p->list[number] = cell->next;
   void *data = cell->data;
@@ -98,9 +96,7 @@ static void evict(device_pool *p, size_t size) {
     for (int c = 0; c < CLASSES; c++)
       if (p->list[c] && (oldest < 0 || p->touched[c] < p->touched[oldest])) oldest = c;
     if (oldest < 0) return;
-    int64_t now = p->touched[oldest];
     p->device->ops->free(p->device, take_cached(p, oldest, class_size(oldest)));
-    p->touched[oldest] = now;
   }
 }
 
@@ -133,6 +129,7 @@ mx_status mx_pool_alloc(mx_device *dev, size_t bytes, void **out, mx_error *err)
   size_t size = size_class(bytes, &number);
   pthread_mutex_lock(&lock);
   device_pool *p = pool_of(dev);
+  if (p) p->touched[number] = ++ticks;
   void *data = take_cached(p, number, size);
   if (!data && p && dev->kind == MX_CPU) evict(p, size);
   if (!data) data = dev->ops->alloc(dev, size);
