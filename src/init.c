@@ -1,6 +1,5 @@
 /* The table of functions that R may call, and what happens when the package is loaded and unloaded. */
 #include <pthread.h>
-#include <time.h>
 
 #include "core/thread.h"
 #include "r/ffi.h"
@@ -22,12 +21,10 @@ static SEXP check_interrupt(void *unused) {
 }
 
 static bool interrupted(void) {
-  static struct timespec last;
-  struct timespec now;
+  static double last;
   if (!pthread_equal(pthread_self(), main_thread)) return false;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  double passed = (double)(now.tv_sec - last.tv_sec) + 1e-9 * (double)(now.tv_nsec - last.tv_nsec);
-  if (passed < 0.05) return false;
+  double now = mx_seconds();
+  if (now - last < 0.05) return false;
   last = now;
   return !mxr_call(check_interrupt, NULL);
 }

@@ -54,7 +54,7 @@ static struct {
   long stops;        /* interruptions until then */
 } share;
 
-static double seconds_now(void) {
+double mx_seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -85,7 +85,7 @@ static void look(double now) {
 int mx_threads_now(void) {
   int most = mx_threads();
   if (most == 1) return 1;
-  double now = seconds_now();
+  double now = mx_seconds();
   if (now >= share.next) look(now);
   return share.level;
 }
@@ -94,10 +94,9 @@ void mx_threads_set(int n) {
   limit = n > 0 ? n : default_limit();
   omp_set_num_threads(limit);
   openblas_set_num_threads(limit);
+  look(mx_seconds()); /* what was counted so far says nothing of the new number */
   share.level = limit;
   share.pause = SHORTEST / 2;
-  look(seconds_now());
-  share.level = limit;
 }
 
 int mx_blas_hold(void) {

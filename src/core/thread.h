@@ -14,6 +14,8 @@ void mx_threads_set(int n); /* n < 1: back to the default. Tells OpenBLAS too. *
 /* How many of them are worth having now: fewer while other processes want the cores. */
 int mx_threads_now(void);
 
+double mx_seconds(void); /* of a clock that is never set */
+
 /* For tests: all kernels use all threads, however little there is to do. */
 extern bool mx_threads_forced;
 
@@ -31,10 +33,9 @@ static inline int mx_threads_for(int64_t work, int64_t grain) {
   int t = mx_threads_now();
   return n < t ? n : t;
 }
-/* The same for work that may be beyond 2^63, such as the multiplications of a product. */
-static inline int mx_threads_for_work(double work, int64_t grain) {
-  return mx_threads_for(work < 1e15 ? (int64_t)work : (int64_t)1e15, grain);
-}
+/* For both: work that may be beyond 2^63, such as the multiplications of a product. */
+static inline int64_t mx_work(double work) { return work < 1e15 ? (int64_t)work : (int64_t)1e15; }
+static inline int mx_threads_for_work(double work, int64_t grain) { return mx_threads_for(mx_work(work), grain); }
 #define MX_GRAIN 16384 /* elements of simple arithmetic that repay waking a thread */
 
 /* Around calls of OpenBLAS: it then has one thread, because its own change the order of sums, and wait for the cores

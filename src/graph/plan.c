@@ -11,9 +11,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/memory.h"
+#include "core/thread.h"
 #include "graph/executor.h"
 #include "ops/explain.h"
 
@@ -471,17 +471,11 @@ void mx_executor_observe(mx_step_observer f, void *data) {
   observer_data = data;
 }
 
-static double seconds_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static mx_status run_observed(step *t, bool backward, mx_error *err) {
-  double start = seconds_now();
+  double start = mx_seconds();
   mx_status st = t->kernel(&t->call, err);
   if (st == MX_OK) st = t->call.device->ops->synchronize(t->call.device, err);
-  if (st == MX_OK) observer(observer_data, t->node, backward, start, seconds_now() - start);
+  if (st == MX_OK) observer(observer_data, t->node, backward, start, mx_seconds() - start);
   return st;
 }
 

@@ -175,17 +175,16 @@ static mx_status back_infer(const void *params, mx_shape *in, int n_in, mx_shape
   return mx_layer_unify(&in[2], &out[1], "data2", err);
 }
 
-static int back_threads(const geometry *g) {
-  int64_t planes = g->n * g->c, work = planes * g->shifts * g->shifts * g->oh * g->ow * g->kernel * g->kernel;
-  int threads = mx_threads_for(work, MX_GRAIN);
-  return threads < planes ? threads : planes > 0 ? (int)planes : 1;
+static int64_t back_work(const geometry *g) {
+  return g->n * g->c * g->shifts * g->shifts * g->oh * g->ow * g->kernel * g->kernel;
 }
 static size_t plane_bytes(const geometry *g) { return mx_align64((size_t)(g->h * g->w) * sizeof(double)); }
 
 static mx_status back_prepare(mx_call *c, mx_error *err) {
   geometry g;
   MX_TRY(make_geometry(c->params, &c->in[1].shape, &g, err));
-  c->workspace_bytes = 2 * plane_bytes(&g) * (size_t)back_threads(&g);
+  int64_t planes = g.n * g.c, threads = mx_threads_at_most(back_work(&g), MX_GRAIN);
+  c->workspace_bytes = 2 * plane_bytes(&g) * (size_t)(threads < planes ? threads : planes);
   return MX_OK;
 }
 
@@ -224,7 +223,7 @@ static mx_status back_kernel(const mx_call *c, mx_error *err) {
   int64_t planes = g.n * g.c;
   size_t each = plane_bytes(&g);
   if (planes == 0) return MX_OK;
-  int threads = back_threads(&g), sets = (int)(c->workspace_bytes / (2 * each));
+  int threads = mx_threads_for(back_work(&g), MX_GRAIN), sets = (int)(c->workspace_bytes / (2 * each));
   if (threads > sets) threads = sets;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
   for (int w = 0; w < threads; w++) {

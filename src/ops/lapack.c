@@ -13,14 +13,15 @@
 
 /* ---- stacks ---- */
 
-static int stack_threads(int64_t count, double cost) {
-  const int threads = mx_threads_for_work((double)count * cost, 1 << 16);
-  return threads < count ? threads : count > 0 ? (int)count : 1;
+enum { STACK_GRAIN = 1 << 16 };
+static int at_most(int threads, int64_t count) { return threads < count ? threads : count > 0 ? (int)count : 1; }
+
+size_t mx_stack_bytes(int64_t count, double cost, size_t each) {
+  return (size_t)at_most(mx_threads_at_most(mx_work((double)count * cost), STACK_GRAIN), count) * each;
 }
-size_t mx_stack_bytes(int64_t count, double cost, size_t each) { return (size_t)stack_threads(count, cost) * each; }
 
 mx_status mx_stack_run(const mx_call *c, int64_t count, double cost, size_t each, mx_matrix_step step, mx_error *err) {
-  int threads = stack_threads(count, cost);
+  int threads = at_most(mx_threads_for_work((double)count * cost, STACK_GRAIN), count);
   mx_status status = MX_OK;
   int64_t failed = count;
   if (each > 0 && (size_t)threads > c->workspace_bytes / each) threads = (int)(c->workspace_bytes / each);

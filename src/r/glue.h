@@ -174,7 +174,6 @@ const char *mxr_input_name(const mx_op *op, int i);
 
 extern bool mxr_profiling;
 void mxr_profile_call(const mx_op *op, double start, double seconds);
-double mxr_now(void);
 
 /* ---- init.c ---- */
 

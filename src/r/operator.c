@@ -8,6 +8,7 @@
 #include "r/glue.h"
 
 #include "core/memory.h"
+#include "core/thread.h"
 
 const mx_op *mxr_operator(const char *name) {
   const mx_op *op = mx_op_find(name);
@@ -59,10 +60,10 @@ SEXP mxr_invoke(const mx_op *op, const mxr_attrs *attrs, mx_array **in, int n_in
     if (!given && list) SET_VECTOR_ELT(result, i, mxr_pointer_new(MXR_NDARRAY));
   }
   if (op->flags & MX_OP_RANDOM) mxr_random_begin();
-  double start = mxr_profiling ? mxr_now() : 0;
+  double start = mxr_profiling ? mx_seconds() : 0;
   MXR_RETRY(status, mx_invoke(op, &attrs->dict, in, n_in, array, n, device, false, &err));
   MXR_CHECK(status, err);
-  if (mxr_profiling) mxr_profile_call(op, start, mxr_now() - start);
+  if (mxr_profiling) mxr_profile_call(op, start, mx_seconds() - start);
   if (!given) {
     for (int i = 0; i < n; i++) mxr_pointer_set(list ? VECTOR_ELT(result, i) : result, MXR_NDARRAY, array[i]);
     mxr_collect_if_needed();

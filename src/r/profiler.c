@@ -1,6 +1,5 @@
 /* What ran when: steps of executors and operators on arrays, collected between start and stop. */
 #include <string.h>
-#include <time.h>
 
 #include "r/ffi.h"
 #include "r/glue.h"
@@ -16,12 +15,6 @@ typedef struct event {
 bool mxr_profiling;
 static event *events;
 static size_t n_events, capacity;
-
-double mxr_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* A record that finds no memory is left out. */
 static void add(const char *node, const char *op, char kind, double start, double seconds) {
